@@ -1,0 +1,10 @@
+// The loops as one instruction set compiles them.
+#pragma once
+#include "kernels.h"
+
+namespace LMAPS_NAMESPACE {
+
+void pointwise(Pointwise name, const PointwiseArguments &arguments, int threads);
+void jpeg_map(const JpegArguments &arguments, int threads);
+
+}  // namespace LMAPS_NAMESPACE

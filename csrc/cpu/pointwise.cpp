@@ -1,0 +1,42 @@
+// The loops around the functors of core/pointwise.h: SIMD along pixels, threads over chunks of all rows.
+#include "../core/pointwise.h"
+
+#include "loops.h"
+
+namespace LMAPS_NAMESPACE {
+namespace {
+
+constexpr int64_t kChunk = 4096;
+
+template <typename T, typename Functor>
+void loop(const Functor &f, const PointwiseArguments &a, int threads) {
+  const int64_t chunks = (a.pixels + kChunk - 1) / kChunk;
+#pragma omp parallel for num_threads(threads) schedule(static)
+  for (int64_t task = 0; task < a.rows * chunks; ++task) {
+    const int64_t n = task / chunks, begin = task % chunks * kChunk;
+    const int64_t end = begin + kChunk < a.pixels ? begin + kChunk : a.pixels;
+    const T *D = static_cast<const T *>(a.D) + n * a.pixels, *y = static_cast<const T *>(a.y) + n * a.pixels;
+    const T *s = static_cast<const T *>(a.s) + n / a.s_repeat % a.s_rows * a.pixels;
+    T *out = static_cast<T *>(a.out) + n * a.pixels;
+    const Functor local = f;  // a copy whose address is not taken: its fields stay in registers
+#pragma omp simd
+    for (int64_t i = begin; i < end; ++i) out[i] = local(D[i], y[i], s[i]);
+  }
+}
+
+template <typename T>
+void select(Pointwise name, const PointwiseArguments &a, int threads) {
+  const Phi<T> phi(a.weights);
+  switch (name) {
+    case Pointwise::diagonal_map: return loop<T>(DiagonalMap<T>{phi}, a, threads);
+    case Pointwise::spectral_update: return loop<T>(SpectralUpdate<T>{phi}, a, threads);
+  }
+}
+
+}  // namespace
+
+void pointwise(Pointwise name, const PointwiseArguments &a, int threads) {
+  a.is_double ? select<double>(name, a, threads) : select<float>(name, a, threads);
+}
+
+}  // namespace LMAPS_NAMESPACE

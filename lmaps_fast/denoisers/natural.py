@@ -1,0 +1,121 @@
+"""The embedded prior "natural": a small noise-conditional U-Net trained on photographs. Its card is natural.md."""
+
+import math
+import os
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from lmaps_fast.denoisers.base import EDM
+from lmaps_fast.errors import InputError
+
+WEIGHTS = Path(__file__).with_name("natural.safetensors")
+SIZE_MULTIPLE = 8
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(silu(conv(x) (1 + gain) + shift)), with gain and shift linear in the noise embedding."""
+
+    def __init__(self, channels: int, embedding: int) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(channels, channels, 3, padding=1)
+        self.b = nn.Conv2d(channels, channels, 3, padding=1)
+        self.f = nn.Linear(embedding, 2 * channels)
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        gain, shift = self.f(embedding)[:, :, None, None].chunk(2, 1)
+        return x + self.b(F.silu(torch.addcmul(shift, self.a(x), 1 + gain)))
+
+
+class UNet(nn.Module):
+    """A U-Net on 2x2 pixel-unshuffled RGB images; fully convolutional, for sizes that are multiples of 8.
+
+    x: [B, 3, H, W]; c_noise: [B]. The names of its parts are the keys of the weights file.
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, channels: tuple[int, ...] = (64, 128, 192), blocks: int = 2, embedding: int = 128) -> None:
+        super().__init__()
+
+        def stack(width: int) -> nn.ModuleList:
+            return nn.ModuleList(ResidualBlock(width, embedding) for _ in range(blocks))
+
+        steps = list(zip(channels, channels[1:], strict=False))
+        self.emb = nn.Sequential(nn.Linear(64, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU())
+        self.inp = nn.Conv2d(12, channels[0], 3, padding=1)
+        self.enc = nn.ModuleList(stack(width) for width in channels[:-1])
+        self.down = nn.ModuleList(nn.Conv2d(wide, deep, 2, stride=2) for wide, deep in steps)
+        self.mid = stack(channels[-1])
+        self.up = nn.ModuleList(nn.ConvTranspose2d(deep, wide, 2, stride=2) for wide, deep in steps)
+        self.dec = nn.ModuleList(stack(width) for width in channels[:-1])
+        self.out = nn.Conv2d(channels[0], 12, 3, padding=1)
+        frequencies = torch.exp(torch.linspace(math.log(0.25), math.log(8.0), 32))
+        self.register_buffer("frequencies", frequencies, persistent=False)
+
+    def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
+        angle = c_noise[:, None] * self.frequencies
+        embedding = self.emb(torch.cat([angle.sin(), angle.cos()], 1))
+        h, skips = self.inp(F.pixel_unshuffle(x, 2)), []
+        for blocks, down in zip(self.enc, self.down, strict=True):
+            for block in blocks:  # type: ignore[union-attr]
+                h = block(h, embedding)
+            skips.append(h)
+            h = down(h)
+        for block in self.mid:
+            h = block(h, embedding)
+        for blocks, up in zip(reversed(self.dec), reversed(self.up), strict=True):
+            h = up(h) + skips.pop()
+            for block in blocks:  # type: ignore[union-attr]
+                h = block(h, embedding)
+        return F.pixel_shuffle(self.out(h), 2)
+
+
+def fast_dtype(device: str) -> torch.dtype:
+    """bfloat16 where the hardware multiplies it natively, else float32. natural.md states what bfloat16 costs."""
+    if device == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    native = any(
+        getattr(torch.cpu, check, lambda: False)() for check in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    )
+    return torch.bfloat16 if native else torch.float32
+
+
+class Natural:
+    """The prior as a denoiser for photographs: RGB or grey, any height and width, sigma from .004 to 80.
+
+    weights: a safetensors file with the keys of `UNet`. dtype: what the network computes in, `fast_dtype` unless given.
+    Other sizes than multiples of 8 are reflected at the right and bottom border for the call.
+    """
+
+    preset = "natural"
+
+    def __init__(
+        self, weights: str | os.PathLike = WEIGHTS, device: str = "cpu", dtype: torch.dtype | None = None
+    ) -> None:
+        network = UNet()
+        try:
+            network.load_state_dict(load_file(weights))
+        except FileNotFoundError:
+            raise InputError(f"{weights}: there is no such prior file") from None
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{weights}: this is not a safetensors file ({error})") from None
+        except RuntimeError:
+            raise InputError(
+                f"{weights}: its weights are not those of the network of this prior: give a file made for it"
+            ) from None
+        self.denoise = EDM(network.to(device), dtype=dtype or fast_dtype(torch.device(device).type))
+
+    def __call__(self, x: Tensor, sigma: float) -> Tensor:
+        height, width = x.shape[2:]
+        padded = F.pad(x, (0, -width % SIZE_MULTIPLE, 0, -height % SIZE_MULTIPLE), mode="reflect")
+        if x.shape[1] == 1:
+            return self._grey(padded, sigma)[..., :height, :width]
+        return self.denoise(padded, sigma)[..., :height, :width]
+
+    def _grey(self, x: Tensor, sigma: float) -> Tensor:
+        return self.denoise(x.expand(-1, 3, -1, -1), sigma).mean(1, keepdim=True)

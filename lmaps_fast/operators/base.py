@@ -1,0 +1,95 @@
+"""What every forward operator has: A(x), the gradient of its data term, and the checks on what it is given."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from lmaps_fast.errors import InputError
+from lmaps_fast.renoise import MEASUREMENT, Noise
+
+SMALLEST_SIDE = 16
+
+
+class Operator(torch.nn.Module):
+    """A forward operator A for images of one shape.
+
+    `op(x)` = A(x); `op.gradient(x, y)` = A'(x)^T (A(x) - y), or the paper's surrogate of it. An operator whose K
+    gradient steps collapse also has `local_map(D, data, weights)`, with data = `op.precompute(y)`. Images are
+    [B, C, H, W] in [-1, 1]; what an operator draws at random is drawn here, from its seed, and kept as buffers.
+    """
+
+    name: ClassVar[str]
+    noise: ClassVar[float] = 0.05  # standard deviation of the protocol's measurement noise
+
+    def __init__(self, shape: Sequence[int], dtype: torch.dtype = torch.float32, device: str = "cpu") -> None:
+        super().__init__()
+        if len(shape) != 3 or shape[0] not in (1, 3):
+            raise InputError(f"shape must be (channels, height, width) with 1 or 3 channels, not {tuple(shape)}")
+        if min(shape[1:]) < SMALLEST_SIDE:
+            raise InputError(
+                f"the image is {shape[2]}x{shape[1]}: the smallest that can be restored is 16x16, so enlarge or pad it"
+            )
+        self.shape = self.measurement_shape = tuple(shape)
+        self.register_buffer("_place", torch.empty(0, dtype=dtype, device=device), persistent=False)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._place.dtype  # type: ignore[return-value]
+
+    @property
+    def device(self) -> torch.device:
+        return self._place.device  # type: ignore[return-value]
+
+    def constant(self, name: str, value: Tensor) -> None:
+        """Keep a constant, rounded once from the precision it was computed in, as the buffer `name`."""
+        self.register_buffer(name, value.to(self.device, self.dtype).contiguous(), persistent=False)
+
+    def gradient(self, x: Tensor, y: Tensor) -> Tensor:
+        """A'(x)^T (A(x) - y), [B, C, H, W]."""
+        raise NotImplementedError
+
+    def precompute(self, y: Tensor) -> Tensor:
+        """What `local_map` needs of y, computed once per measurement; y itself unless an operator knows better."""
+        return y
+
+    def measure(self, x: Tensor, noise: float | None = None, seed: int = 0) -> Tensor:
+        """y = A(x) + noise * eps, with eps standard normal from (seed, image). noise: the protocol's unless given."""
+        self.check_image(x)
+        level = self.noise if noise is None else noise
+        if not level >= 0:
+            raise InputError(f"noise must not be negative, not {level}")
+        y = self(x)
+        if level == 0:
+            return y
+        eps = Noise(MEASUREMENT, seed, range(len(y)), y.shape[1:], y.dtype, y.device)
+        return y + level * eps()
+
+    def check_image(self, x: Tensor) -> None:
+        self._check(x, self.shape, "the image")
+
+    def check_measurement(self, y: Tensor) -> None:
+        self._check(y, self.measurement_shape, "the measurement")
+        if not torch.isfinite(y).all():
+            raise InputError("the measurement holds NaN or infinite values: mask or repair them first")
+
+    def _check(self, tensor: Tensor, shape: tuple[int, ...], what: str) -> None:
+        if tensor.dim() != 4 or tuple(tensor.shape[1:]) != shape:
+            raise InputError(f"{what} has shape {list(tensor.shape)}: {self.name} here needs [B, {str(shape)[1:-1]}]")
+        if tensor.dtype != self.dtype or tensor.device != self.device:
+            raise InputError(
+                f"{what} is {tensor.dtype} on {tensor.device} but the operator is {self.dtype} on {self.device}: "
+                f"create the operator with that dtype and device"
+            )
+
+
+class Linear(Operator):
+    """A linear operator: adds the adjoint A^T, so that the gradient is A^T (A x - y)."""
+
+    def adjoint(self, r: Tensor) -> Tensor:
+        """A^T r, [B, C, H, W]."""
+        raise NotImplementedError
+
+    def gradient(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.adjoint(self(x) - y)

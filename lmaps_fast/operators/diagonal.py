@@ -1,0 +1,52 @@
+"""Structure: A(x) = m x with a mask m over pixels, so that every pixel is a problem of its own."""
+
+import os
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lmaps_fast import ops
+from lmaps_fast.errors import InputError
+from lmaps_fast.local_map import Weights
+from lmaps_fast.operators.base import Linear
+
+
+class Diagonal(Linear):
+    """A(x) = m x. mask m: [H, W], [1, H, W] or [B, 1, H, W] (one per image), shared by the channels."""
+
+    mask: Tensor
+
+    def __init__(
+        self, shape: Sequence[int], mask: Tensor, dtype: torch.dtype = torch.float32, device: str = "cpu"
+    ) -> None:
+        super().__init__(shape, dtype, device)
+        mask = mask.reshape(-1, 1, *mask.shape[-2:])
+        if mask.shape[-2:] != self.shape[1:]:
+            height, width = mask.shape[-2:]
+            raise InputError(
+                f"the mask is {width}x{height} but the image is {shape[2]}x{shape[1]}: give a mask of the image's size"
+            )
+        if not torch.isfinite(mask).all():
+            raise InputError("the mask holds NaN or infinite values: use 1 for known and 0 for missing pixels")
+        if (mask == 0).flatten(1).all(1).any():
+            raise InputError("the mask hides every pixel: leave some known (white or 1)")
+        self.constant("mask", mask)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.mask * x
+
+    adjoint = forward
+
+    def local_map(self, D: Tensor, y: Tensor, weights: Weights) -> Tensor:
+        """x = D + phi(m^2) (1 - lam) k2 m (y - m D), in one pass."""
+        return ops.diagonal_map(D, y, self.mask, weights)
+
+
+def mask_of(mask: Tensor | str | os.PathLike) -> Tensor:
+    """A user's mask: a tensor as it is, or an image file in which white is known and black is missing."""
+    if isinstance(mask, Tensor):
+        return mask
+    from lmaps_fast import image
+
+    return (image.read(mask).pixels.mean(1) > 0).double()

@@ -1,0 +1,44 @@
+"""Gaussian deblurring: y = G_h x G_w^T + noise, with reflect padding."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lmaps_fast.errors import InputError
+from lmaps_fast.operators.kronecker import Kronecker
+
+
+class GaussianDeblurring(Kronecker):
+    """A Gaussian of standard deviation `std` pixels, truncated at 4 std, the edge not repeated in the padding.
+
+    std = 3 is the protocol's "61x61" kernel: truncation leaves 25x25 of it, exactly a product of two vectors.
+    """
+
+    name = "gaussian_deblurring"
+
+    def __init__(
+        self, shape: Sequence[int], std: float = 3.0, dtype: torch.dtype = torch.float32, device: str = "cpu"
+    ) -> None:
+        kernel = gaussian_kernel(std)
+        super().__init__(shape, *(reflect_matrix(kernel, n) for n in shape[1:]), dtype, device)
+
+
+def gaussian_kernel(std: float) -> Tensor:
+    """exp(-t^2 / (2 std^2)) for |t| <= int(4 std + 1/2), normalised to sum 1, float64."""
+    if not 0 < std < 1e3:
+        raise InputError(f"std must be a positive number of pixels below 1000, not {std}")
+    radius = int(4 * std + 0.5)
+    t = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    kernel = torch.exp(-0.5 * (t / std) ** 2)
+    return kernel / kernel.sum()
+
+
+def reflect_matrix(kernel: Tensor, n: int) -> Tensor:
+    """The matrix [n, n] that correlates n samples with an odd kernel after reflect padding."""
+    radius = len(kernel) // 2
+    if radius >= n:
+        raise InputError(f"the kernel reaches {radius} pixels but a side of the image has {n}: use a smaller std")
+    taps = torch.arange(n)[:, None] + torch.arange(-radius, radius + 1)
+    source = (n - 1) - ((n - 1) - taps.abs()).abs()
+    return torch.zeros(n, n, dtype=torch.float64).scatter_add_(1, source, kernel.expand(n, -1))

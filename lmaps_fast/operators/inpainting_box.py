@@ -1,0 +1,47 @@
+"""Box inpainting: y = m x + noise, where m is 0 in one box."""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lmaps_fast.errors import InputError
+from lmaps_fast.operators.diagonal import Diagonal, mask_of
+
+
+class InpaintingBox(Diagonal):
+    """One square of half the shorter side is missing: 128x128 of 256x256, its corner at least 32 from the border.
+
+    seed: draws the place of the square. box: (top, left, height, width) instead of a drawn one. mask: a tensor or
+    image file instead of a box (1 or white = known). Protocol of DAPS.
+    """
+
+    name = "inpainting_box"
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        seed: int = 0,
+        box: Sequence[int] | None = None,
+        mask: Tensor | str | os.PathLike | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: str = "cpu",
+    ) -> None:
+        super().__init__(shape, mask_of(mask) if mask is not None else self.draw(shape, seed, box), dtype, device)
+
+    @staticmethod
+    def draw(shape: Sequence[int], seed: int, box: Sequence[int] | None) -> Tensor:
+        height, width = shape[1:]
+        if box is None:
+            side = min(height, width) // 2
+            margin, rng = side // 4, np.random.default_rng(seed)
+            top, left = (int(rng.integers(margin, n - side - margin)) for n in (height, width))
+            box = (top, left, side, side)
+        top, left, rows, columns = box
+        if not (0 <= top < top + rows <= height and 0 <= left < left + columns <= width):
+            raise InputError(f"the box {tuple(box)} leaves the image of {width}x{height}: give (top, left, height, width)")
+        mask = torch.ones(height, width)
+        mask[top : top + rows, left : left + columns] = 0
+        return mask

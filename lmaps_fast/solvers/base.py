@@ -1,0 +1,52 @@
+"""The loop that every solver shares. A solver is its noise levels and one `step`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from lmaps_fast.renoise import SAMPLER, Noise
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a callback sees after step `index` of `total`: the estimate x0 and the next state x, both [B, C, H, W]."""
+
+    index: int
+    total: int
+    sigma: float
+    x0: Tensor
+    x: Tensor
+
+
+class Solver(Protocol):
+    sigmas: list[float]  # from high to low, ending in 0
+
+    def begin(self, y: Tensor) -> object:
+        """What the steps need of the measurement, computed once."""
+
+    def step(self, x: Tensor, index: int, data: object, noise: Noise) -> tuple[Tensor, Tensor]:
+        """From x at sigmas[index] to (x at sigmas[index + 1], x0)."""
+
+
+@torch.no_grad()
+def sample(
+    solver: Solver,
+    y: Tensor,
+    shape: Sequence[int],
+    seed: int,
+    images: Sequence[int],
+    callback: Callable[[Step], object] | None = None,
+) -> Tensor:
+    """Run a solver on the measurements y [B, ...] and return the last x0, [B, *shape]. images: their numbers, which
+    with the seed determine their noise."""
+    noise = Noise(SAMPLER, seed, images, shape, y.dtype, y.device)
+    data, sigmas = solver.begin(y), solver.sigmas
+    x = sigmas[0] * noise()
+    for i in range(len(sigmas) - 1):
+        x, x0 = solver.step(x, i, data, noise)
+        if callback is not None:
+            callback(Step(i, len(sigmas) - 1, sigmas[i], x0, x))
+    return x0

@@ -1,0 +1,28 @@
+"""Local MAP Sampling (Zhang, Brekelmans, Ver Steeg, arXiv 2510.07343), Eq. 8b and 13."""
+
+from torch import Tensor
+
+from lmaps_fast.denoisers import Denoiser
+from lmaps_fast.local_map import Problem
+from lmaps_fast.operators import Operator
+from lmaps_fast.presets import Preset
+from lmaps_fast.renoise import Noise, renoise
+from lmaps_fast.schedule import polynomial
+
+
+class LMAPS:
+    """Per noise level: one network call, one local MAP, one renoising."""
+
+    def __init__(self, operator: Operator, denoiser: Denoiser, preset: Preset, backend: str | None = None) -> None:
+        self.operator, self.denoiser, self.preset, self.backend = operator, denoiser, preset, backend
+        self.sigmas = polynomial(preset.steps, preset.sigma_max, preset.sigma_min)
+        self.weights = [preset.weights(sigma) for sigma in self.sigmas]
+
+    def begin(self, y: Tensor) -> Problem:
+        return Problem(self.operator, y, self.backend)
+
+    def step(self, x: Tensor, index: int, local_map: Problem, noise: Noise) -> tuple[Tensor, Tensor]:
+        sigma, sigma_next = self.sigmas[index : index + 2]
+        D = self.denoiser(x, sigma)
+        x0 = local_map(D, self.weights[index])
+        return renoise(x, x0, sigma, sigma_next, self.preset.rho, noise), x0
