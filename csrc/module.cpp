@@ -19,11 +19,11 @@ namespace {
 using Address = uintptr_t;
 
 PointwiseArguments pointwise_arguments(Address out, Address D, Address y, Address s, int64_t rows, int64_t pixels,
-                                       int64_t s_rows, int64_t s_repeat, bool is_double, const Weights &weights) {
-  return {reinterpret_cast<void *>(out),
-          reinterpret_cast<const void *>(D),
-          reinterpret_cast<const void *>(y),
-          reinterpret_cast<const void *>(s),
+                                       int64_t s_rows, int64_t s_repeat, bool is_double, const Weights& weights) {
+  return {reinterpret_cast<void*>(out),
+          reinterpret_cast<const void*>(D),
+          reinterpret_cast<const void*>(y),
+          reinterpret_cast<const void*>(s),
           rows,
           pixels,
           s_rows,
@@ -32,9 +32,9 @@ PointwiseArguments pointwise_arguments(Address out, Address D, Address y, Addres
           weights};
 }
 
-JpegTables jpeg_tables(int channels, int sub_h, int sub_w, bool average, const std::vector<std::vector<float>> &tables,
-                       const std::array<std::array<double, 3>, 3> &forward,
-                       const std::array<std::array<double, 3>, 3> &inverse) {
+JpegTables jpeg_tables(int channels, int sub_h, int sub_w, bool average, const std::vector<std::vector<float>>& tables,
+                       const std::array<std::array<double, 3>, 3>& forward,
+                       const std::array<std::array<double, 3>, 3>& inverse) {
   if (tables.size() != 2 || tables[0].size() != 64 || tables[1].size() != 64)
     throw std::invalid_argument("JPEG needs two quantization tables of 64 entries");
   if ((channels != 1 && channels != 3) || sub_h < 1 || sub_h > 2 || sub_w < 1 || sub_w > 2)
@@ -53,27 +53,28 @@ PYBIND11_MODULE(_C, m) {
   py::enum_<Pointwise>(m, "Pointwise")
       .value("diagonal_map", Pointwise::diagonal_map)
       .value("spectral_update", Pointwise::spectral_update);
-  py::class_<Weights>(m, "Weights")
-      .def(py::init([](double lam, double c, double lr, int steps) { return Weights{lam, c, lr, steps}; }));
+  py::class_<Weights>(m, "Weights").def(py::init([](double lam, double c, double lr, int steps) {
+    return Weights{lam, c, lr, steps};
+  }));
   py::class_<JpegTables>(m, "JpegTables").def(py::init(&jpeg_tables));
 
   m.def("cpu_pointwise", [](Pointwise name, Address out, Address D, Address y, Address s, int64_t rows, int64_t pixels,
-                            int64_t s_rows, int64_t s_repeat, bool is_double, const Weights &weights, int threads) {
+                            int64_t s_rows, int64_t s_repeat, bool is_double, const Weights& weights, int threads) {
     py::gil_scoped_release release;
-    cpu_kernels().pointwise(
-        name, pointwise_arguments(out, D, y, s, rows, pixels, s_rows, s_repeat, is_double, weights), threads);
+    cpu_kernels().pointwise(name, pointwise_arguments(out, D, y, s, rows, pixels, s_rows, s_repeat, is_double, weights),
+                            threads);
   });
   m.def("cpu_jpeg_map", [](Address out, Address D, Address y, int64_t batch, int64_t height, int64_t width,
-                           bool is_double, const Weights &weights, const JpegTables &tables, int threads) {
+                           bool is_double, const Weights& weights, const JpegTables& tables, int threads) {
     py::gil_scoped_release release;
-    cpu_kernels().jpeg_map({reinterpret_cast<void *>(out), reinterpret_cast<const void *>(D),
-                            reinterpret_cast<const void *>(y), batch, height, width, is_double, weights, tables},
+    cpu_kernels().jpeg_map({reinterpret_cast<void*>(out), reinterpret_cast<const void*>(D),
+                            reinterpret_cast<const void*>(y), batch, height, width, is_double, weights, tables},
                            threads);
   });
   m.def("isa", [] { return std::string(cpu_kernels().isa); });
   m.def("available_isas", [] {
     std::vector<std::string> names;
-    for (const char *name : {"baseline", "avx2", "avx512"})
+    for (const char* name : {"baseline", "avx2", "avx512"})
       if (find_isa(name)) names.emplace_back(name);
     return names;
   });
@@ -82,10 +83,10 @@ PYBIND11_MODULE(_C, m) {
 #ifdef LMAPS_CUDA
   m.attr("cuda_architectures") = LMAPS_CUDA;
   m.def("cuda_pointwise", [](Pointwise name, Address out, Address D, Address y, Address s, int64_t rows, int64_t pixels,
-                             int64_t s_rows, int64_t s_repeat, bool is_double, const Weights &weights, Address stream) {
-    const int code = cuda_pointwise(
-        name, pointwise_arguments(out, D, y, s, rows, pixels, s_rows, s_repeat, is_double, weights),
-        reinterpret_cast<void *>(stream));
+                             int64_t s_rows, int64_t s_repeat, bool is_double, const Weights& weights, Address stream) {
+    const int code =
+        cuda_pointwise(name, pointwise_arguments(out, D, y, s, rows, pixels, s_rows, s_repeat, is_double, weights),
+                       reinterpret_cast<void*>(stream));
     if (code) throw std::runtime_error(std::string("CUDA: ") + cuda_error(code));
   });
 #else

@@ -47,7 +47,7 @@ def use_backend(name: str | None) -> Iterator[None]:
 def native() -> Any:
     """The extension lmaps_fast._C, or the reason (a str) why it cannot be imported."""
     try:
-        from lmaps_fast import _C
+        from lmaps_fast import _C  # type: ignore[attr-defined]
     except ImportError as error:
         return f"the native extension is not built ({error})"
     return _C

@@ -17,7 +17,15 @@ from torch import Tensor
 from lmaps_fast.errors import InputError
 
 ORIENTATION_TAG = 0x0112
-FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF"}
+FORMATS = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".webp": "WEBP",
+    ".bmp": "BMP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+}
 SAVE_OPTIONS = {"JPEG": {"quality": 95}, "WEBP": {"quality": 95}}
 
 
@@ -131,23 +139,29 @@ def check_output(path: str | os.PathLike) -> None:
         raise InputError(f"{path.parent}: cannot write into this folder ({error.strerror})") from None
 
 
-def write(path: str | os.PathLike, picture: Picture) -> None:
-    """Write an image by its ending, whole or not at all. 16 bits need PNG; alpha is left out of JPEG and BMP."""
-    check_output(path)
-    path = Path(path)
-    kind = FORMATS[path.suffix.lower()]
-    if kind != "PNG" and picture.bits == 16:
-        picture = replace(picture, bits=8)
-    array = to_array(picture, alpha=kind not in ("JPEG", "BMP"))
-    if picture.bits == 16:
+def write(path: str | os.PathLike, picture: Picture, **options: object) -> None:
+    """Write an image by its ending, whole or not at all. 16 bits need PNG; alpha is left out of JPEG and BMP.
+
+    options: of Pillow's writer for that format, such as quality.
+    """
+    kind = FORMATS.get(Path(path).suffix.lower())
+    if picture.bits == 16 and kind == "PNG":
+        array = to_array(picture)
         if array.ndim == 3 and array.shape[2] == 2:  # OpenCV has no grey with alpha
             array = array[..., [0, 0, 0, 1]]
-        data = cv2.imencode(".png", _swap_red_and_blue(array))[1].tobytes()
+        check_output(path)
+        write_bytes(Path(path), cv2.imencode(".png", _swap_red_and_blue(array))[1].tobytes())
     else:
-        buffer = io.BytesIO()
-        Image.fromarray(array).save(buffer, kind, **SAVE_OPTIONS.get(kind, {}))
-        data = buffer.getvalue()
-    write_bytes(path, data)
+        array = to_array(replace(picture, bits=8), alpha=kind not in ("JPEG", "BMP"))
+        write_image(path, Image.fromarray(array), **options)
+
+
+def write_image(path: str | os.PathLike, picture: Image.Image, **options: object) -> None:
+    """Write a Pillow image by the ending of the path, whole or not at all."""
+    check_output(path)
+    kind, buffer = FORMATS[Path(path).suffix.lower()], io.BytesIO()
+    picture.save(buffer, kind, **{**SAVE_OPTIONS.get(kind, {}), **options})
+    write_bytes(Path(path), buffer.getvalue())
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -1,6 +1,6 @@
 """The local MAP problem between two network calls (Eq. 13 of the paper), its K-step loop and its collapsed form.
 
-    x0 = argmin_x  lam/2 |x - D|^2 + (1 - lam) k2/2 |A(x) - y|^2,   K gradient steps of size lr from x = D
+x0 = argmin_x  lam/2 |x - D|^2 + (1 - lam) k2/2 |A(x) - y|^2,   K gradient steps of size lr from x = D
 """
 
 import math

@@ -8,7 +8,7 @@ from lmaps_fast.local_map import Weights
 
 @dataclass(frozen=True)
 class Preset:
-    """steps N (network calls), inner_steps K, lr, k1, k2 of the local MAP, the noise range and rho (1: full renoise)."""
+    """steps N (network calls); inner_steps K, lr, k1, k2 of the local MAP; the noise range; rho (1: full renoise)."""
 
     steps: int
     inner_steps: int

@@ -37,7 +37,7 @@ class Restorer:
         self.operator = operator
         self.denoiser = denoisers.load(denoiser, device=str(operator.device))
         if not isinstance(preset, Preset):
-            preset = presets.get(operator.name, preset or getattr(self.denoiser, "preset", "paper"))
+            preset = presets.get(operator.name, str(preset or getattr(self.denoiser, "preset", "paper")))
         self.preset = preset.override(steps=steps, **hyper_parameters)
         self.solver = solvers.REGISTRY[solver](operator, self.denoiser, self.preset, backend)
 

@@ -9,7 +9,7 @@ enum class Pointwise { diagonal_map, spectral_update };
 
 // out[n, i] = f(D[n, i], y[n, i], s[(n / repeat) % s_rows, i])
 struct PointwiseArguments {
-  void *out;
+  void* out;
   const void *D, *y, *s;
   int64_t rows, pixels;      // n and i
   int64_t s_rows, s_repeat;  // s may be shared by all rows or by the channels of an image
@@ -19,7 +19,7 @@ struct PointwiseArguments {
 
 // out, D, y: [batch, channels, height, width]
 struct JpegArguments {
-  void *out;
+  void* out;
   const void *D, *y;
   int64_t batch, height, width;
   bool is_double;

@@ -6,10 +6,10 @@
 
 // One JPEG operator. Pixels are in [-1, 1]; planes are centred luma and chroma in units of 8-bit levels.
 struct JpegTables {
-  int channels;         // 1 (grey: luma only) or 3
-  int sub_h, sub_w;     // rows and columns of pixels per chroma sample: 1 or 2
-  bool average;         // chroma = mean of its pixels (libjpeg); otherwise the first of them
-  float table[2][64];   // quantization steps of luma and chroma, natural (row-major) order
+  int channels;                         // 1 (grey: luma only) or 3
+  int sub_h, sub_w;                     // rows and columns of pixels per chroma sample: 1 or 2
+  bool average;                         // chroma = mean of its pixels (libjpeg); otherwise the first of them
+  float table[2][64];                   // quantization steps of luma and chroma, natural (row-major) order
   double forward[3][3], inverse[3][3];  // RGB -> YCbCr and its exact inverse
 };
 
@@ -37,7 +37,7 @@ template <typename T>
 struct QuantizerStep {
   T a, e, lam_lr, c_lr;
 
-  explicit QuantizerStep(const Weights &w)
+  explicit QuantizerStep(const Weights& w)
       : a(T(1 - w.lr * w.lam)), e(T(w.lr * w.c)), lam_lr(T(w.lr * w.lam)), c_lr(T(w.lr * w.c)) {}
   LMAPS_FN T offset(T v_D, T v_y) const { return lam_lr * v_D + c_lr * v_y; }
   LMAPS_FN T operator()(T v, T b) const { return a * v + (b - e * round_even(v)); }
@@ -49,8 +49,15 @@ struct Dct8 {
   T row[64], column[64];  // the matrix and its transpose
 
   Dct8() {
-    const double cosine[9] = {1.0, 0.98078528040323043, 0.92387953251128674, 0.83146961230254524, 0.70710678118654752,
-                              0.55557023301960218, 0.38268343236508977, 0.19509032201612825, 0.0};
+    const double cosine[9] = {1.0,
+                              0.98078528040323043,
+                              0.92387953251128674,
+                              0.83146961230254524,
+                              0.70710678118654752,
+                              0.55557023301960218,
+                              0.38268343236508977,
+                              0.19509032201612825,
+                              0.0};
     for (int k = 0; k < 8; ++k)
       for (int j = 0; j < 8; ++j) {
         int angle = (2 * j + 1) * k % 32;  // in units of pi / 16
@@ -60,11 +67,11 @@ struct Dct8 {
       }
   }
 
-  LMAPS_FN void forward(T *block) const { transform(row, block, column); }
-  LMAPS_FN void inverse(T *block) const { transform(column, block, row); }
+  LMAPS_FN void forward(T* block) const { transform(row, block, column); }
+  LMAPS_FN void inverse(T* block) const { transform(column, block, row); }
 
  private:
-  LMAPS_FN static void multiply(const T *a, const T *b, T *out) {
+  LMAPS_FN static void multiply(const T* a, const T* b, T* out) {
     for (int i = 0; i < 8; ++i) {
       T sum[8] = {};
       for (int k = 0; k < 8; ++k)
@@ -72,7 +79,7 @@ struct Dct8 {
       for (int j = 0; j < 8; ++j) out[8 * i + j] = sum[j];
     }
   }
-  LMAPS_FN static void transform(const T *left, T *block, const T *right) {
+  LMAPS_FN static void transform(const T* left, T* block, const T* right) {
     T half[64];
     multiply(left, block, half);
     multiply(half, right, block);
@@ -82,12 +89,12 @@ struct Dct8 {
 // The blocks of one MCU (up to four of luma, then two of chroma) and the way between them and pixels.
 template <typename T>
 struct Mcu {
-  const JpegTables &jpeg;
-  const Dct8<T> &dct;
+  const JpegTables& jpeg;
+  const Dct8<T>& dct;
   int height, width, luma_blocks, blocks;
   T block[6][64];
 
-  Mcu(const JpegTables &tables, const Dct8<T> &transform)
+  Mcu(const JpegTables& tables, const Dct8<T>& transform)
       : jpeg(tables),
         dct(transform),
         height(8 * tables.sub_h),
@@ -99,17 +106,16 @@ struct Mcu {
 
   // Coefficients of the pixels at x (rows and channels `row` and `plane` apart), of which `rows` x `columns` exist;
   // the rest repeats the last row and column.
-  void read(const T *x, int64_t row, int64_t plane, int rows, int columns) {
+  void read(const T* x, int64_t row, int64_t plane, int rows, int columns) {
     T sum[2][64] = {};
     for (int i = 0; i < height; ++i) {
-      const T *line = x + (i < rows ? i : rows - 1) * row;
+      const T* line = x + (i < rows ? i : rows - 1) * row;
       T pixel[3][16];
       for (int c = 0; c < jpeg.channels; ++c)
         for (int j = 0; j < width; ++j) pixel[c][j] = T(127.5) * line[c * plane + (j < columns ? j : columns - 1)];
       T ycc[3][16];
       mix(jpeg.forward, pixel, ycc);
-      for (int j = 0; j < width; ++j)
-        block[(i / 8) * jpeg.sub_w + j / 8][8 * (i % 8) + j % 8] = ycc[0][j] - T(0.5);
+      for (int j = 0; j < width; ++j) block[(i / 8) * jpeg.sub_w + j / 8][8 * (i % 8) + j % 8] = ycc[0][j] - T(0.5);
       if (jpeg.channels == 1 || !(jpeg.average || i % jpeg.sub_h == 0)) continue;
       for (int c = 0; c < 2; ++c)
         for (int j = 0; j < width; j += jpeg.average ? 1 : jpeg.sub_w)
@@ -124,7 +130,7 @@ struct Mcu {
   // Pixels of the coefficients as a difference (no offset), chroma replicated; destroys the coefficients.
   // write(c, i, j, value) takes each existing pixel.
   template <typename Write>
-  LMAPS_FN void write(int rows, int columns, Write &&write) {
+  LMAPS_FN void write(int rows, int columns, Write&& write) {
     for (int b = 0; b < blocks; ++b) dct.inverse(block[b]);
     for (int i = 0; i < rows; ++i) {
       T ycc[3][16], pixel[3][16];
@@ -151,9 +157,9 @@ struct Mcu {
 
 // All K steps of a whole MCU: its coefficients are independent of each other.
 template <typename T>
-LMAPS_FN void whole_mcu(Mcu<T> &D, const Mcu<T> &y, const QuantizerStep<T> &step, int steps) {
+LMAPS_FN void whole_mcu(Mcu<T>& D, const Mcu<T>& y, const QuantizerStep<T>& step, int steps) {
   for (int b = 0; b < D.blocks; ++b) {
-    const float *q = D.jpeg.table[D.table(b)];
+    const float* q = D.jpeg.table[D.table(b)];
     T v[64], start[64], offset[64];
     for (int j = 0; j < 64; ++j) {
       const T unit = T(1) / T(q[j]);
@@ -168,9 +174,9 @@ LMAPS_FN void whole_mcu(Mcu<T> &D, const Mcu<T> &y, const QuantizerStep<T> &step
 
 // A(x) of an MCU, less the offset of luma: each coefficient to the nearest multiple of its step.
 template <typename T>
-LMAPS_FN void quantize(Mcu<T> &x) {
+LMAPS_FN void quantize(Mcu<T>& x) {
   for (int b = 0; b < x.blocks; ++b) {
-    const float *q = x.jpeg.table[x.table(b)];
+    const float* q = x.jpeg.table[x.table(b)];
     for (int j = 0; j < 64; ++j) x.block[b][j] = round_even(x.block[b][j] / T(q[j])) * T(q[j]);
   }
 }

@@ -3,11 +3,11 @@
 #include "../core/arguments.h"
 
 struct CpuKernels {
-  const char *isa;
-  void (*pointwise)(Pointwise, const PointwiseArguments &, int threads);
-  void (*jpeg_map)(const JpegArguments &, int threads);
+  const char* isa;
+  void (*pointwise)(Pointwise, const PointwiseArguments&, int threads);
+  void (*jpeg_map)(const JpegArguments&, int threads);
   int (*thread_count)(int threads);  // how many OpenMP threads really run
 };
 
-const CpuKernels *find_isa(const char *name);  // by name; null where this CPU or this build has none
-const CpuKernels &cpu_kernels();               // LMAPS_FAST_ISA, else the widest that this CPU has
+const CpuKernels* find_isa(const char* name);  // by name; null where this CPU or this build has none
+const CpuKernels& cpu_kernels();               // LMAPS_FAST_ISA, else the widest that this CPU has

@@ -4,7 +4,7 @@
 
 namespace LMAPS_NAMESPACE {
 
-void pointwise(Pointwise name, const PointwiseArguments &arguments, int threads);
-void jpeg_map(const JpegArguments &arguments, int threads);
+void pointwise(Pointwise name, const PointwiseArguments& arguments, int threads);
+void jpeg_map(const JpegArguments& arguments, int threads);
 
 }  // namespace LMAPS_NAMESPACE

@@ -6,26 +6,41 @@
 namespace LMAPS_NAMESPACE {
 namespace {
 
-constexpr int64_t kChunk = 4096;
+constexpr int64_t kChunk = 4096;  // pixels per task
+constexpr int kBlock = 64;        // pixels per call of a functor
+
+template <typename T>
+LMAPS_FN void copy(const T* from, T* to, int64_t count) {
+  if (count == kBlock)  // of constant length: vector moves
+    for (int j = 0; j < kBlock; ++j) to[j] = from[j];
+  else
+    for (int64_t j = 0; j < count; ++j) to[j] = from[j];
+}
 
 template <typename T, typename Functor>
-void loop(const Functor &f, const PointwiseArguments &a, int threads) {
+void loop(const Functor& f, const PointwiseArguments& a, int threads) {
   const int64_t chunks = (a.pixels + kChunk - 1) / kChunk;
 #pragma omp parallel for num_threads(threads) schedule(static)
   for (int64_t task = 0; task < a.rows * chunks; ++task) {
     const int64_t n = task / chunks, begin = task % chunks * kChunk;
     const int64_t end = begin + kChunk < a.pixels ? begin + kChunk : a.pixels;
-    const T *D = static_cast<const T *>(a.D) + n * a.pixels, *y = static_cast<const T *>(a.y) + n * a.pixels;
-    const T *s = static_cast<const T *>(a.s) + n / a.s_repeat % a.s_rows * a.pixels;
-    T *out = static_cast<T *>(a.out) + n * a.pixels;
-    const Functor local = f;  // a copy whose address is not taken: its fields stay in registers
-#pragma omp simd
-    for (int64_t i = begin; i < end; ++i) out[i] = local(D[i], y[i], s[i]);
+    const T *D = static_cast<const T*>(a.D) + n * a.pixels, *y = static_cast<const T*>(a.y) + n * a.pixels;
+    const T* s = static_cast<const T*>(a.s) + n / a.s_repeat % a.s_rows * a.pixels;
+    T* out = static_cast<T*>(a.out) + n * a.pixels;
+    T block[4][kBlock] = {};
+    for (int64_t i = begin; i < end; i += kBlock) {
+      const int64_t count = end - i < kBlock ? end - i : kBlock;
+      copy(D + i, block[0], count);
+      copy(y + i, block[1], count);
+      copy(s + i, block[2], count);
+      f(block[0], block[1], block[2], block[3]);
+      copy(block[3], out + i, count);
+    }
   }
 }
 
 template <typename T>
-void select(Pointwise name, const PointwiseArguments &a, int threads) {
+void select(Pointwise name, const PointwiseArguments& a, int threads) {
   const Phi<T> phi(a.weights);
   switch (name) {
     case Pointwise::diagonal_map: return loop<T>(DiagonalMap<T>{phi}, a, threads);
@@ -35,7 +50,7 @@ void select(Pointwise name, const PointwiseArguments &a, int threads) {
 
 }  // namespace
 
-void pointwise(Pointwise name, const PointwiseArguments &a, int threads) {
+void pointwise(Pointwise name, const PointwiseArguments& a, int threads) {
   a.is_double ? select<double>(name, a, threads) : select<float>(name, a, threads);
 }
 

@@ -2,5 +2,5 @@
 #pragma once
 #include "../core/arguments.h"
 
-int cuda_pointwise(Pointwise name, const PointwiseArguments &arguments, void *stream);
-const char *cuda_error(int code);
+int cuda_pointwise(Pointwise name, const PointwiseArguments& arguments, void* stream);
+const char* cuda_error(int code);

@@ -21,21 +21,20 @@ __global__ void __launch_bounds__(kThreads) loop(Functor f, PointwiseArguments a
   using P = Pack<T, N>;
   const int64_t packs = a.pixels / N;
   for (int64_t n = blockIdx.y; n < a.rows; n += gridDim.y) {
-    const P *D = static_cast<const P *>(a.D) + n * packs, *y = static_cast<const P *>(a.y) + n * packs;
-    const P *s = static_cast<const P *>(a.s) + n / a.s_repeat % a.s_rows * packs;
-    P *out = static_cast<P *>(a.out) + n * packs;
+    const P *D = static_cast<const P*>(a.D) + n * packs, *y = static_cast<const P*>(a.y) + n * packs;
+    const P* s = static_cast<const P*>(a.s) + n / a.s_repeat % a.s_rows * packs;
+    P* out = static_cast<P*>(a.out) + n * packs;
     for (int64_t i = blockIdx.x * int64_t(kThreads) + threadIdx.x; i < packs; i += int64_t(gridDim.x) * kThreads) {
       const P d = D[i], m = y[i], e = s[i];
       P result;
-#pragma unroll
-      for (int k = 0; k < N; ++k) result.value[k] = f(d.value[k], m.value[k], e.value[k]);
+      f(d.value, m.value, e.value, result.value);
       out[i] = result;
     }
   }
 }
 
 template <typename T, int N, typename Functor>
-int launch(const Functor &f, const PointwiseArguments &a, void *stream) {
+int launch(const Functor& f, const PointwiseArguments& a, void* stream) {
   const int64_t blocks = (a.pixels / N + kThreads - 1) / kThreads;
   const dim3 grid(unsigned(blocks < 65535 ? blocks : 65535), unsigned(a.rows < 65535 ? a.rows : 65535));
   loop<T, N><<<grid, kThreads, 0, static_cast<cudaStream_t>(stream)>>>(f, a);
@@ -43,7 +42,7 @@ int launch(const Functor &f, const PointwiseArguments &a, void *stream) {
 }
 
 template <typename T, typename Functor>
-int launch_widest(const Functor &f, const PointwiseArguments &a, void *stream) {
+int launch_widest(const Functor& f, const PointwiseArguments& a, void* stream) {
   constexpr int kWide = 16 / sizeof(T);
   const auto bits = reinterpret_cast<uintptr_t>(a.out) | reinterpret_cast<uintptr_t>(a.D) |
                     reinterpret_cast<uintptr_t>(a.y) | reinterpret_cast<uintptr_t>(a.s);
@@ -52,7 +51,7 @@ int launch_widest(const Functor &f, const PointwiseArguments &a, void *stream) {
 }
 
 template <typename T>
-int select(Pointwise name, const PointwiseArguments &a, void *stream) {
+int select(Pointwise name, const PointwiseArguments& a, void* stream) {
   const Phi<T> phi(a.weights);
   switch (name) {
     case Pointwise::diagonal_map: return launch_widest<T>(DiagonalMap<T>{phi}, a, stream);
@@ -64,8 +63,9 @@ int select(Pointwise name, const PointwiseArguments &a, void *stream) {
 }  // namespace
 }  // namespace LMAPS_NAMESPACE
 
-int cuda_pointwise(Pointwise name, const PointwiseArguments &a, void *stream) {
-  return a.is_double ? LMAPS_NAMESPACE::select<double>(name, a, stream) : LMAPS_NAMESPACE::select<float>(name, a, stream);
+int cuda_pointwise(Pointwise name, const PointwiseArguments& a, void* stream) {
+  return a.is_double ? LMAPS_NAMESPACE::select<double>(name, a, stream)
+                     : LMAPS_NAMESPACE::select<float>(name, a, stream);
 }
 
-const char *cuda_error(int code) { return cudaGetErrorString(static_cast<cudaError_t>(code)); }
+const char* cuda_error(int code) { return cudaGetErrorString(static_cast<cudaError_t>(code)); }

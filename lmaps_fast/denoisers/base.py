@@ -9,8 +9,8 @@ from torch import Tensor
 class Denoiser(Protocol):
     """Any callable D(x, sigma): the posterior mean E[x0 | x] of x = x0 + sigma * noise.
 
-    x: [B, C, H, W] in the scale of images in [-1, 1]; sigma: a float, the same for the whole batch. Returns [B, C, H, W]
-    without clipping. Gradients are not asked for.
+    x: [B, C, H, W] in the scale of images in [-1, 1]; sigma: a float, the same for the whole batch. Returns
+    [B, C, H, W] without clipping. Gradients are not asked for.
     """
 
     def __call__(self, x: Tensor, sigma: float, /) -> Tensor: ...

@@ -2,6 +2,7 @@
 
 import math
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -31,6 +32,15 @@ class ResidualBlock(nn.Module):
         return x + self.b(F.silu(torch.addcmul(shift, self.a(x), 1 + gain)))
 
 
+class Stack(nn.ModuleList):
+    """Residual blocks one after the other."""
+
+    def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
+        for block in self:
+            h = block(h, embedding)
+        return h
+
+
 class UNet(nn.Module):
     """A U-Net on 2x2 pixel-unshuffled RGB images; fully convolutional, for sizes that are multiples of 8.
 
@@ -42,10 +52,10 @@ class UNet(nn.Module):
     def __init__(self, channels: tuple[int, ...] = (64, 128, 192), blocks: int = 2, embedding: int = 128) -> None:
         super().__init__()
 
-        def stack(width: int) -> nn.ModuleList:
-            return nn.ModuleList(ResidualBlock(width, embedding) for _ in range(blocks))
+        def stack(width: int) -> Stack:
+            return Stack(ResidualBlock(width, embedding) for _ in range(blocks))
 
-        steps = list(zip(channels, channels[1:], strict=False))
+        steps = list(pairwise(channels))
         self.emb = nn.Sequential(nn.Linear(64, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU())
         self.inp = nn.Conv2d(12, channels[0], 3, padding=1)
         self.enc = nn.ModuleList(stack(width) for width in channels[:-1])
@@ -62,16 +72,12 @@ class UNet(nn.Module):
         embedding = self.emb(torch.cat([angle.sin(), angle.cos()], 1))
         h, skips = self.inp(F.pixel_unshuffle(x, 2)), []
         for blocks, down in zip(self.enc, self.down, strict=True):
-            for block in blocks:  # type: ignore[union-attr]
-                h = block(h, embedding)
+            h = blocks(h, embedding)
             skips.append(h)
             h = down(h)
-        for block in self.mid:
-            h = block(h, embedding)
+        h = self.mid(h, embedding)
         for blocks, up in zip(reversed(self.dec), reversed(self.up), strict=True):
-            h = up(h) + skips.pop()
-            for block in blocks:  # type: ignore[union-attr]
-                h = block(h, embedding)
+            h = blocks(up(h) + skips.pop(), embedding)
         return F.pixel_shuffle(self.out(h), 2)
 
 

@@ -36,7 +36,8 @@ class Diagonal(Linear):
     def forward(self, x: Tensor) -> Tensor:
         return self.mask * x
 
-    adjoint = forward
+    def adjoint(self, r: Tensor) -> Tensor:
+        return self.mask * r
 
     def local_map(self, D: Tensor, y: Tensor, weights: Weights) -> Tensor:
         """x = D + phi(m^2) (1 - lam) k2 m (y - m D), in one pass."""

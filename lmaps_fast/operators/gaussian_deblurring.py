@@ -21,7 +21,8 @@ class GaussianDeblurring(Kronecker):
         self, shape: Sequence[int], std: float = 3.0, dtype: torch.dtype = torch.float32, device: str = "cpu"
     ) -> None:
         kernel = gaussian_kernel(std)
-        super().__init__(shape, *(reflect_matrix(kernel, n) for n in shape[1:]), dtype, device)
+        rows, columns = (reflect_matrix(kernel, n) for n in shape[1:])
+        super().__init__(shape, rows, columns, dtype, device)
 
 
 def gaussian_kernel(std: float) -> Tensor:

@@ -41,7 +41,9 @@ class InpaintingBox(Diagonal):
             box = (top, left, side, side)
         top, left, rows, columns = box
         if not (0 <= top < top + rows <= height and 0 <= left < left + columns <= width):
-            raise InputError(f"the box {tuple(box)} leaves the image of {width}x{height}: give (top, left, height, width)")
+            raise InputError(
+                f"the box {tuple(box)} leaves the image of {width}x{height}: give (top, left, height, width)"
+            )
         mask = torch.ones(height, width)
         mask[top : top + rows, left : left + columns] = 0
         return mask

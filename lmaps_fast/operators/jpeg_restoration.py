@@ -8,8 +8,8 @@ from torch import Tensor
 
 from lmaps_fast import ops
 from lmaps_fast.local_map import Weights
-from lmaps_fast.operators.base import Operator
 from lmaps_fast.operators import jpeg_file
+from lmaps_fast.operators.base import Operator
 from lmaps_fast.operators.jpeg_codec import JpegCodec, quality_tables
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -24,10 +24,10 @@ class Step:
 class Solver(Protocol):
     sigmas: list[float]  # from high to low, ending in 0
 
-    def begin(self, y: Tensor) -> object:
+    def begin(self, y: Tensor) -> Any:
         """What the steps need of the measurement, computed once."""
 
-    def step(self, x: Tensor, index: int, data: object, noise: Noise) -> tuple[Tensor, Tensor]:
+    def step(self, x: Tensor, index: int, data: Any, noise: Noise) -> tuple[Tensor, Tensor]:
         """From x at sigmas[index] to (x at sigmas[index + 1], x0)."""
 
 

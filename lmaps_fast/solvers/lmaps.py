@@ -21,8 +21,8 @@ class LMAPS:
     def begin(self, y: Tensor) -> Problem:
         return Problem(self.operator, y, self.backend)
 
-    def step(self, x: Tensor, index: int, local_map: Problem, noise: Noise) -> tuple[Tensor, Tensor]:
+    def step(self, x: Tensor, index: int, data: Problem, noise: Noise) -> tuple[Tensor, Tensor]:
         sigma, sigma_next = self.sigmas[index : index + 2]
         D = self.denoiser(x, sigma)
-        x0 = local_map(D, self.weights[index])
+        x0 = data(D, self.weights[index])
         return renoise(x, x0, sigma, sigma_next, self.preset.rho, noise), x0
