@@ -42,6 +42,7 @@ def crops(folder: Path, count: int, size: int, seed: int = 0) -> torch.Tensor:
 def search(task: str, prior: lf.denoisers.Denoiser, photos: torch.Tensor, steps: int) -> lf.Preset:
     operator = lf.operators.create(task, tuple(photos.shape[1:]))
     y = operator.measure(photos, seed=1)
+    prior_limit = 80.0  # beyond what priors of this kind are trained for
 
     def score(preset: lf.Preset) -> float:
         result = lf.restore(y, operator, prior, preset=preset, seed=2)
@@ -49,6 +50,7 @@ def search(task: str, prior: lf.denoisers.Denoiser, photos: torch.Tensor, steps:
         print(f"{task} {value:.3f} {preset}", flush=True)
         return value
 
+    # The score falls beyond a peak in each hyper-parameter, so the first fall ends its search.
     best = lf.presets.get(task, "paper").override(steps=steps, **START)
     best_score = score(best)
     for name, factor in FACTORS.items():
@@ -59,6 +61,8 @@ def search(task: str, prior: lf.denoisers.Denoiser, photos: torch.Tensor, steps:
                 if name == "k2":
                     values["lr"] = float(f"{best.lr / direction:.2g}")
                 trial = best.override(**values)
+                if not 2 * trial.sigma_min <= trial.sigma_max <= prior_limit:
+                    break
                 value = score(trial)
                 if not value > best_score + 0.01:
                     break

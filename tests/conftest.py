@@ -1,0 +1,40 @@
+"""Shared by all tests: images of our own making, weights of local MAP problems, and the tolerance table."""
+
+import os
+
+os.environ.setdefault("TRITON_INTERPRET", "1")  # before triton is imported
+
+import pytest
+import torch
+
+import lmaps_fast as lf
+
+torch.set_num_threads(2)
+
+# (relative to the update x_K - D, in the 2-norm; share of entries that may lie beyond it, for JPEG: a coefficient that
+# falls on a rounding boundary goes either way)
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
+FLIPS = {torch.float64: 0.0, torch.float32: 2e-3}
+
+SHAPES = [(3, 37, 53), (1, 40, 48), (3, 64, 64), (1, 17, 90)]
+TASKS = sorted(lf.operators.REGISTRY)
+
+
+def random_weights(task: str, generator: torch.Generator, steps: int) -> lf.local_map.Weights:
+    """Weights at random, with a step size for which the loop converges, as in the paper's table."""
+    lam, k2, share = (torch.rand(3, generator=generator) * torch.tensor([0.9, 40.0, 0.9]) + 0.05).tolist()
+    return lf.local_map.Weights(lam=lam, k2=k2, lr=share / (lam + (1 - lam) * k2), steps=steps)
+
+
+def photo_like(batch: int, shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> torch.Tensor:
+    """Smooth random images in [-1, 1], with some texture."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.randn(batch, shape[0], 8, 8, generator=generator, dtype=torch.float64)
+    smooth = torch.nn.functional.interpolate(coarse, shape[1:], mode="bicubic", align_corners=False)
+    noise = torch.randn(batch, *shape, generator=generator, dtype=torch.float64)
+    return (0.5 * smooth + 0.05 * noise).clamp(-1, 1).to(dtype)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)

@@ -1,0 +1,137 @@
+"""The native core: every instruction set, threads, registration with torch, and checks."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import TASKS, photo_like, random_weights
+
+import lmaps_fast as lf
+from lmaps_fast import _ops, dispatch
+
+extension = dispatch.native()
+
+# One local MAP per task, its result saved: run in a process of its own, since an instruction set is chosen once.
+SCRIPT = """
+import sys, torch, lmaps_fast as lf
+sys.path.insert(0, sys.argv[2])
+from conftest import TASKS, photo_like, random_weights
+from lmaps_fast import _C
+import os
+assert _C.isa() == os.environ["LMAPS_FAST_ISA"]
+out = {}
+for dtype in (torch.float64, torch.float32):
+    for shape in ((3, 37, 53), (1, 40, 48)):
+        for task in TASKS:
+            operator = lf.operators.create(task, shape, dtype=dtype)
+            x = photo_like(2, shape, dtype)
+            D = photo_like(2, shape, dtype, seed=5)
+            weights = random_weights(task, torch.Generator().manual_seed(1), 100)
+            key = f"{task} {shape} {dtype}"
+            out[key] = lf.local_map.solve(operator, D, operator.measure(x), weights, backend="cpu")
+torch.save(out, sys.argv[1])
+"""
+
+
+def test_the_extension_is_built():
+    assert not isinstance(extension, str), extension
+
+
+def results(isa, path):
+    environment = {**os.environ, "LMAPS_FAST_ISA": isa}
+    command = [sys.executable, "-c", SCRIPT, str(path), os.path.dirname(__file__)]
+    subprocess.run(command, check=True, env=environment)
+    return torch.load(path)
+
+
+def test_every_isa_of_this_machine_reaches_the_same_numbers(tmp_path):
+    available = extension.available_isas()
+    assert "baseline" in available
+    base = results("baseline", tmp_path / "baseline.pt")
+    for isa in available[1:]:
+        for key, value in results(isa, tmp_path / f"{isa}.pt").items():
+            if "jpeg" in key and value.dtype == torch.float32:  # coefficients on a rounding boundary may flip
+                assert ((value - base[key]).abs() > 1e-4).double().mean() < 2e-3, (isa, key)
+            else:
+                tolerance = 1e-12 if value.dtype == torch.float64 else 2e-5
+                torch.testing.assert_close(value, base[key], rtol=tolerance, atol=tolerance, msg=f"{isa} {key}")
+
+
+def test_an_isa_that_is_not_there_is_refused_in_one_sentence():
+    code = "from lmaps_fast import _C; _C.isa()"
+    environment = {**os.environ, "LMAPS_FAST_ISA": "avx9000"}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert "LMAPS_FAST_ISA=avx9000 cannot run here" in run.stderr
+
+
+def test_openmp_is_on():
+    assert extension.thread_count(2) == 2
+    assert extension.thread_count(1) == 1
+
+
+def test_thread_count_does_not_change_the_result(generator):
+    for task in TASKS:
+        operator = lf.operators.create(task, (3, 48, 70))
+        y, D = operator.measure(photo_like(1, operator.shape, torch.float32)), torch.zeros(1, 3, 48, 70)
+        weights = random_weights(task, generator, 30)
+        two = lf.local_map.solve(operator, D, y, weights, backend="cpu")
+        torch.set_num_threads(1)
+        one = lf.local_map.solve(operator, D, y, weights, backend="cpu")
+        torch.set_num_threads(2)
+        assert task == "gaussian_deblurring" or torch.equal(one, two)  # there torch.matmul sums in another order
+        torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-5)
+
+
+def test_opcheck_and_compile():
+    D, y, mask, s = torch.randn(2, 3, 9, 11), torch.randn(2, 3, 9, 11), torch.ones(1, 1, 9, 11), torch.rand(9, 11)
+    numbers = (0.3, 2.0, 0.1, 10)
+    codec = lf.operators.create("jpeg_restoration", (3, 24, 24)).codec
+    image = torch.randn(1, 3, 24, 24)
+    jpeg = (image, image, codec.tables, codec.matrices, [2, 2], False, *numbers)
+    tests = ("test_schema", "test_faketensor")
+    torch.library.opcheck(torch.ops.lmaps_fast.diagonal_map, (D, y, mask, *numbers), test_utils=tests)
+    torch.library.opcheck(torch.ops.lmaps_fast.spectral_update, (D, y, s, *numbers), test_utils=tests)
+    torch.library.opcheck(torch.ops.lmaps_fast.jpeg_map, jpeg, test_utils=tests)
+    compiled = torch.compile(lambda d: torch.ops.lmaps_fast.diagonal_map(d, y, mask, *numbers) + 1, backend="aot_eager")
+    torch.testing.assert_close(compiled(D), torch.ops.lmaps_fast.diagonal_map(D, y, mask, *numbers) + 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda D, y, m: (D.half(), y, m), "D must be float32 or float64"),
+        (lambda D, y, m: (D, y.double(), m), "y is torch.float64 but D is torch.float32"),
+        (lambda D, y, m: (D, y.mT.contiguous().mT, m), "y is not contiguous"),
+        (lambda D, y, m: (D, y[:1], m), "y has shape"),
+        (lambda D, y, m: (D, y, m[..., :4]), "mask has shape"),
+        (lambda D, y, m: (D, y.to("meta"), m), "y is on meta but D is on cpu"),
+    ],
+)
+def test_bad_tensors(change, sentence):
+    D, y, mask = change(torch.zeros(2, 3, 8, 9), torch.zeros(2, 3, 8, 9), torch.ones(1, 1, 8, 9))
+    with pytest.raises((lf.InputError, ValueError), match=sentence):
+        _ops.diagonal_map(D, y, mask, lf.local_map.Weights(0.5, 1.0, 0.1, 5))
+
+
+def test_backends_that_cannot_run_are_refused_with_the_reason():
+    D, mask = torch.zeros(1, 3, 16, 16), torch.ones(1, 1, 16, 16)
+    weights = lf.local_map.Weights(0.5, 1.0, 0.1, 5)
+    with pytest.raises(lf.InputError, match="the cuda kernels run on cuda tensors, not on cpu"):
+        lf.ops.diagonal_map(D, D, mask, weights, backend="cuda")
+    with pytest.raises(lf.InputError, match="unknown backend 'gpu'"):
+        lf.ops.diagonal_map(D, D, mask, weights, backend="gpu")
+    codec = lf.operators.create("jpeg_restoration", (3, 16, 16)).codec
+    with pytest.raises(lf.InputError, match="no kernel for jpeg_map"):
+        lf.ops.jpeg_map(D, D, codec, weights, backend="triton")
+
+
+def test_environment_and_context_choose_the_backend(monkeypatch):
+    monkeypatch.setenv("LMAPS_FAST_BACKEND", "torch")
+    assert dispatch.requested() == "torch"
+    with lf.use_backend("cpu"):
+        assert dispatch.requested() == "cpu"
+        assert dispatch.requested("reference") == "reference"
+    monkeypatch.setenv("LMAPS_FAST_BACKEND", "")
+    assert dispatch.requested() is None
