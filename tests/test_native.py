@@ -105,13 +105,12 @@ def test_opcheck_and_compile():
         (lambda D, y, m: (D, y.double(), m), "y is torch.float64 but D is torch.float32"),
         (lambda D, y, m: (D, y.mT.contiguous().mT, m), "y is not contiguous"),
         (lambda D, y, m: (D, y[:1], m), "y has shape"),
-        (lambda D, y, m: (D, y, m[..., :4]), "mask has shape"),
-        (lambda D, y, m: (D, y.to("meta"), m), "y is on meta but D is on cpu"),
+        (lambda D, y, m: (D, y, m[..., :4].contiguous()), "mask has shape"),
     ],
 )
 def test_bad_tensors(change, sentence):
     D, y, mask = change(torch.zeros(2, 3, 8, 9), torch.zeros(2, 3, 8, 9), torch.ones(1, 1, 8, 9))
-    with pytest.raises((lf.InputError, ValueError), match=sentence):
+    with pytest.raises(lf.InputError, match=sentence):
         _ops.diagonal_map(D, y, mask, lf.local_map.Weights(0.5, 1.0, 0.1, 5))
 
 

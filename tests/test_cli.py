@@ -1,0 +1,181 @@
+"""The command line, end to end, and bad input: one sentence, status 2, nothing written."""
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+import lmaps_fast as lf
+from lmaps_fast import image
+from lmaps_fast.cli import main
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "astronaut.png"
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "photo.png"
+    Image.open(EXAMPLE).crop((80, 10, 176, 90)).save(path)
+    return path
+
+
+def psnrs(text):
+    return [float(v) for v in re.findall(r"([\d.]+) dB", text)]
+
+
+@pytest.mark.parametrize(
+    ("task", "options"),
+    [
+        ("inpainting_random", ["--operator-seed", "4"]),
+        ("inpainting_random", ["--missing", "0.5"]),
+        ("gaussian_deblurring", ["--std", "2"]),
+        ("jpeg_restoration", ["--quality", "10"]),
+        ("denoising", []),
+    ],
+)
+def test_degrade_and_restore(task, options, photo, tmp_path, capsys):
+    degraded, restored = tmp_path / "degraded.png", tmp_path / "restored.png"
+    noise = ["--noise", "0.2"] if task == "denoising" else []
+    assert main(["degrade", str(photo), "-o", str(degraded), "--task", task, *options, *noise]) == 0
+    arguments = [str(degraded), "-o", str(restored), "--task", task, *options, "--metrics", str(photo), "--plot"]
+    assert main(["restore", *arguments, "--seed", "3"]) == 0
+    before, after = psnrs(capsys.readouterr().out)
+    assert after > before
+    assert Image.open(restored).size == (96, 80)
+    assert Image.open(tmp_path / "restored.plot.png").width > 3 * 96
+    leftovers = [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+    assert leftovers == []
+
+
+def test_a_jpeg_file_restores_itself(photo, tmp_path, capsys):
+    degraded, restored = tmp_path / "photo.jpg", tmp_path / "restored.png"
+    assert main(["degrade", str(photo), "-o", str(degraded), "--task", "jpeg_restoration", "--quality", "10"]) == 0
+    arguments = ["restore", str(degraded), "-o", str(restored), "--task", "jpeg_restoration"]
+    assert main([*arguments, "--metrics", str(photo)]) == 0
+    before, after = psnrs(capsys.readouterr().out)
+    assert after > before
+
+
+def test_a_turned_jpeg_file_comes_out_upright(photo, tmp_path):
+    exif = Image.Exif()
+    exif[image.ORIENTATION_TAG] = 6
+    Image.open(photo).save(tmp_path / "turned.jpg", quality=30, exif=exif)
+    arguments = ["restore", str(tmp_path / "turned.jpg"), "-o", str(tmp_path / "out.png"), "--task", "jpeg_restoration"]
+    assert main([*arguments, "--steps", "2"]) == 0
+    assert Image.open(tmp_path / "out.png").size == (80, 96)
+
+
+def test_a_mask_of_ones_own_and_several_inputs(photo, tmp_path):
+    mask = np.full((80, 96), 255, np.uint8)
+    mask[20:40, 30:60] = 0
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    other = tmp_path / "other.png"
+    shutil.copy(photo, other)
+    out = tmp_path / "out"
+    out.mkdir()
+    arguments = [
+        str(photo),
+        str(other),
+        "-o",
+        str(out),
+        "--task",
+        "inpainting_box",
+        "--mask",
+        str(tmp_path / "mask.png"),
+    ]
+    assert main(["restore", *arguments, "--steps", "2"]) == 0
+    assert sorted(p.name for p in out.iterdir()) == ["other.png", "photo.png"]
+    one, two = (image.read(out / name).pixels for name in ("other.png", "photo.png"))
+    assert torch.equal(one, two)
+
+
+def test_alpha_and_grey_survive(photo, tmp_path):
+    source = Image.open(photo).convert("L")
+    source.putalpha(Image.fromarray(np.arange(80 * 96, dtype=np.uint8).reshape(80, 96)))
+    source.save(tmp_path / "la.png")
+    arguments = ["restore", str(tmp_path / "la.png"), "-o", str(tmp_path / "out.png"), "--task", "denoising"]
+    assert main([*arguments, "--steps", "2"]) == 0
+    out = Image.open(tmp_path / "out.png")
+    assert out.mode == "LA"
+    np.testing.assert_array_equal(np.asarray(out)[..., 1], np.asarray(source)[..., 1])
+
+
+def test_info_names_what_runs(capsys):
+    assert main(["info"]) == 0
+    text = capsys.readouterr().out
+    for word in ("torch", "native extension", "cpu: yes", "gaussian_deblurring", "natural"):
+        assert word in text
+
+
+def bad_files(folder):
+    (folder / "text.png").write_text("no image")
+    Image.fromarray(np.zeros((200, 200, 3), np.uint8)).save(folder / "cut.jpg")
+    (folder / "cut.jpg").write_bytes((folder / "cut.jpg").read_bytes()[:700])
+    Image.new("RGB", (15, 40)).save(folder / "tiny.png")
+    Image.new("L", (50, 50), 255).save(folder / "mask_size.png")
+    Image.new("L", (96, 80), 0).save(folder / "mask_black.png")
+    Image.fromarray(np.full((80, 96), np.nan, np.float32)).save(folder / "nan.tif")
+    (folder / "prior.safetensors").write_text("not a prior")
+    save_file({"a": torch.zeros(3)}, folder / "other.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("restore text.png -o out.png --task denoising", "not an image"),
+        ("restore none.png -o out.png --task denoising", "no such file"),
+        ("restore cut.jpg -o out.png --task jpeg_restoration", "damaged or cut short"),
+        ("restore photo.png -o out.png --task inpainting_box --mask mask_size.png", "the mask is 50x50"),
+        ("restore photo.png -o out.png --task inpainting_box --mask mask_black.png", "hides every pixel"),
+        ("restore nan.tif -o out.png --task denoising", "convert it to 8 or 16 bits"),
+        ("restore photo.png -o out.png --task sharpen", "unknown task 'sharpen': choose one of"),
+        ("restore tiny.png -o out.png --task denoising", "smallest that can be restored is 16x16"),
+        ("restore photo.png -o none/out.png --task denoising", "no such folder"),
+        ("restore photo.png -o /proc/out.png --task denoising", "cannot write into this folder"),
+        ("restore photo.png -o out.gif --task denoising", "unknown image ending"),
+        ("restore photo.png -o out.png --task denoising --prior prior.safetensors", "not a safetensors file"),
+        ("restore photo.png -o out.png --task denoising --prior other.safetensors", "not those of the network"),
+        ("restore photo.png -o out.png --task denoising --prior nothing", "neither a prior"),
+        ("restore photo.png -o out.png --task denoising --std 3", "has no parameter 'std'"),
+        ("restore photo.png -o out.png --task denoising --steps none", "invalid int value"),
+        ("restore photo.png -o out.png --task denoising --device cuda", "torch finds no GPU"),
+        ("restore photo.png -o out.png --task denoising --metrics tiny.png", "differ in channels or size"),
+        ("restore photo.png -o out.png --task jpeg_restoration", "not a JPEG file: give its quality"),
+        ("restore photo.png tiny.png -o out.png --task denoising", "several inputs need an existing folder"),
+        ("restore photo.png -o photo.png --task denoising", "is input and output"),
+        ("degrade photo.png -o out.png --task denoising --noise -1", "noise must not be negative"),
+        ("degrade photo.png -o out.jpg --task jpeg_restoration --quality 0", "quality must be from 1 to 100"),
+        ("polish photo.png", "invalid choice"),
+        ("restore", "required"),
+    ],
+)
+def test_bad_input(arguments, sentence, photo, tmp_path, capsys, monkeypatch):
+    if "cuda" in arguments and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    bad_files(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert main(arguments.split()) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_no_half_written_file_when_the_disk_is_full(tmp_path, monkeypatch):
+    target = tmp_path / "out.png"
+    target.write_text("old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(lf.InputError, match="No space left on device"):
+        image.write(target, image.Picture(torch.zeros(1, 3, 16, 16)))
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
