@@ -73,12 +73,15 @@ def make_operator(arguments: argparse.Namespace, shape: Sequence[int], device: s
 def load(path: Path, arguments: argparse.Namespace, device: str) -> tuple[Operator, Tensor, image.Picture, int]:
     """The operator, its measurement, the degraded picture upright, and the EXIF orientation still to be applied."""
     if arguments.task == JpegRestoration.name and arguments.quality is None:
-        from_file, y = JpegRestoration.from_file(path, device=device)
-        orientation = jpeg_file.read(path).orientation
-        return from_file, y, image.Picture(image.upright(y.cpu(), orientation)), orientation
+        file = jpeg_file.read(path)
+        from_file, y = JpegRestoration.from_file(file, device=device)
+        return from_file, y, image.Picture(image.upright(y.cpu(), file.orientation)), file.orientation
     picture = image.read(path)
     operator = make_operator(arguments, picture.pixels.shape[1:], device)
-    return operator, picture.pixels.to(device), picture, 1
+    y = picture.pixels.to(device)
+    if isinstance(operator, JpegRestoration):
+        y = operator(y)  # back on the lattice of the quantizer, which the rounding of pixels has left
+    return operator, y, picture, 1
 
 
 def outputs(arguments: argparse.Namespace) -> list[Path]:

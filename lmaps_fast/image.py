@@ -41,15 +41,15 @@ class Picture:
         return replace(self, pixels=pixels)
 
 
-def open_image(path: str | os.PathLike) -> Image.Image:
-    """A decoded Pillow image. Raises InputError if the file cannot be read, is no image, or is cut short."""
+def open_image(path: str | os.PathLike, ycbcr: bool = False) -> Image.Image:
+    """A decoded Pillow image; with ycbcr a colour JPEG keeps its planes, not yet clamped to RGB. Raises InputError if the file cannot be read, is no image, or is cut short."""
     path = Path(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             picture = Image.open(path)
-            if picture.format == "JPEG" and picture.mode == "RGB":
-                picture.draft("YCbCr", None)  # planes as decoded, before any clamp to RGB
+            if ycbcr and picture.format == "JPEG" and picture.mode == "RGB":
+                picture.draft("YCbCr", None)
             picture.load()
             return picture
     except FileNotFoundError:

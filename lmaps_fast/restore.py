@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 
 from lmaps_fast import denoisers, presets, solvers
@@ -19,7 +20,8 @@ class Restorer:
     denoiser: a name, a path, or any callable (x, sigma) -> mean. preset: "paper", "natural" or a Preset; the table
     measured for the denoiser if there is one, else the paper's. steps: network calls N, the preset's unless given;
     further hyper-parameters of the preset by keyword (inner_steps, lr, k1, k2, sigma_max, sigma_min, rho).
-    backend: see `lmaps_fast.use_backend`. Raises InputError for what it does not know.
+    backend: see `lmaps_fast.use_backend`. batch: call the network once now for this many images, so that the first
+    restoration finds everything allocated and compiled. Raises InputError for what it does not know.
     """
 
     def __init__(
@@ -30,6 +32,7 @@ class Restorer:
         steps: int | None = None,
         preset: str | Preset | None = None,
         backend: str | None = None,
+        batch: int | None = None,
         **hyper_parameters: float | None,
     ) -> None:
         if solver not in solvers.REGISTRY:
@@ -40,6 +43,9 @@ class Restorer:
             preset = presets.get(operator.name, str(preset or getattr(self.denoiser, "preset", "paper")))
         self.preset = preset.override(steps=steps, **hyper_parameters)
         self.solver = solvers.REGISTRY[solver](operator, self.denoiser, self.preset, backend)
+        if batch is not None:
+            x = torch.zeros(batch, *operator.shape, dtype=operator.dtype, device=operator.device)
+            self.denoiser(x, self.solver.sigmas[0])
 
     def __call__(
         self,

@@ -133,10 +133,11 @@ def test_every_task_gains_on_a_photograph(task):
     photo = (
         image.read(Path(__file__).parents[1] / "examples" / "astronaut.png").pixels[..., 20:116, 80:176].contiguous()
     )
-    operator = lf.operators.create(task, (3, 96, 96))
+    arguments, gain = ({"quality": 10}, 0.1) if task == "jpeg_restoration" else ({}, 0.5)
+    operator = lf.operators.create(task, (3, 96, 96), **arguments)
     y = operator.measure(photo)
     restored = lf.restore(y, operator, seed=1)
-    assert lf.metrics.psnr(restored, photo).item() > lf.metrics.psnr(y, photo).item() + 0.5
+    assert lf.metrics.psnr(restored, photo).item() > lf.metrics.psnr(y, photo).item() + gain
 
 
 def test_bad_requests():

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image, JpegImagePlugin
+from PIL import JpegImagePlugin
 from torch import Tensor
 
 from lmaps_fast import image
@@ -24,17 +24,9 @@ class JpegFile:
     orientation: int
 
 
-def is_jpeg(path: str | os.PathLike) -> bool:
-    try:
-        with Image.open(path) as picture:
-            return picture.format == "JPEG"
-    except OSError:
-        return False
-
-
 def read(path: str | os.PathLike) -> JpegFile:
     """Read a grey or YCbCr JPEG file. Raises InputError for other files and for CMYK or RGB-coded JPEG."""
-    picture = image.open_image(path)
+    picture = image.open_image(path, ycbcr=True)
     if not isinstance(picture, JpegImagePlugin.JpegImageFile):
         raise InputError(f"{path}: this is not a JPEG file: give its quality with --quality")
     if picture.mode not in ("L", "YCbCr") or picture.info.get("adobe_transform") == 0:

@@ -11,6 +11,7 @@ from lmaps_fast.local_map import Weights
 from lmaps_fast.operators import jpeg_file
 from lmaps_fast.operators.base import Operator
 from lmaps_fast.operators.jpeg_codec import JpegCodec, quality_tables
+from lmaps_fast.operators.jpeg_file import JpegFile
 
 
 class JpegRestoration(Operator):
@@ -41,13 +42,13 @@ class JpegRestoration(Operator):
 
     @classmethod
     def from_file(
-        cls, path: str | os.PathLike, dtype: torch.dtype = torch.float32, device: str = "cpu"
+        cls, file: str | os.PathLike | JpegFile, dtype: torch.dtype = torch.float32, device: str = "cpu"
     ) -> tuple["JpegRestoration", Tensor]:
         """The operator of a .jpg file, and the measurement [1, C, H, W] that the file holds, as stored (not upright).
 
         The measurement is made of the file's own DCT coefficients, found again by quantizing the decoded planes.
         """
-        file = jpeg_file.read(path)
+        file = file if isinstance(file, JpegFile) else jpeg_file.read(file)
         operator = cls(
             tuple(file.planes.shape[1:]),
             tables=file.tables,
