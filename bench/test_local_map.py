@@ -26,8 +26,8 @@ def test_local_map(task, name, benchmark):
     else:
         run, rounds = lambda: baselines.published_gaussian_deblurring(D, y, weights), 3
     # No speed-up of something that is not the same: all of them are compared before they are timed.
-    error = (run() - collapsed(D, weights)).norm() / (collapsed(D, weights) - D).norm()
-    assert error < (0.05 if task == "jpeg_restoration" else 1e-4)
+    error = (run() - collapsed(D, weights)).norm() / D.norm()
+    assert error < (1e-2 if task == "jpeg_restoration" else 1e-5)  # JPEG in float32: rare flips of a quantizer index
     benchmark.group, benchmark.name = task, name
     with torch.no_grad() if name != "as published" else torch.enable_grad():
         benchmark.pedantic(run, rounds=rounds, warmup_rounds=2)

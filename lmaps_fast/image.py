@@ -42,7 +42,10 @@ class Picture:
 
 
 def open_image(path: str | os.PathLike, ycbcr: bool = False) -> Image.Image:
-    """A decoded Pillow image; with ycbcr a colour JPEG keeps its planes, not yet clamped to RGB. Raises InputError if the file cannot be read, is no image, or is cut short."""
+    """A decoded Pillow image; with ycbcr a colour JPEG keeps its planes, not yet clamped to RGB.
+
+    Raises InputError if the file cannot be read, is no image, or is cut short.
+    """
     path = Path(path)
     try:
         with warnings.catch_warnings():

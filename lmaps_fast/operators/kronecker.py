@@ -34,6 +34,7 @@ class Kronecker(Linear):
         self.measurement_shape = (shape[0], rows.shape[0], columns.shape[0])
         s_h, V_h = torch.linalg.eigh(rows.T @ rows)
         s_w, V_w = torch.linalg.eigh(columns.T @ columns) if shape[1] != shape[2] else (s_h, V_h)
+        self._projections = (V_h.T @ rows.T, V_w.T @ columns.T)
         for name, value in (
             ("rows", rows),
             ("columns", columns),
@@ -56,8 +57,13 @@ class Kronecker(Linear):
         return self.V_h @ u @ self.V_w.T
 
     def precompute(self, y: Tensor) -> Tensor:
-        """A^T y in the eigenbasis."""
-        return self.to_eigenbasis(self.adjoint(y))
+        """A^T y in the eigenbasis, [B, C, H, W].
+
+        In float64: where s is small the filter amplifies this term, and a float32 product would leave it a rounding
+        error that does not shrink with s.
+        """
+        P_h, P_w = self._projections
+        return (P_h @ y.to("cpu", torch.float64) @ P_w.T).to(y)
 
     def local_map(self, D: Tensor, b: Tensor, weights: Weights) -> Tensor:
         """x = D + V phi(s) (1 - lam) k2 (b - s V^T D), with V = V_h (x) V_w."""
