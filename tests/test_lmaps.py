@@ -119,6 +119,14 @@ def test_the_embedded_prior_denoises_any_size_and_channels(shape):
     torch.testing.assert_close(prior(noisy[:1], 0.3), mean[:1], rtol=1e-4, atol=1e-4)
 
 
+def test_bfloat16_costs_little():
+    photo = image.read(Path(__file__).parents[1] / "examples" / "astronaut.png").pixels[..., 20:84, 80:144]
+    noisy = photo + 0.2 * torch.randn(photo.shape, generator=torch.Generator().manual_seed(0))
+    full, half = (lf.denoisers.load("natural", dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
+    loss = lf.metrics.psnr(full(noisy, 0.2), photo) - lf.metrics.psnr(half(noisy, 0.2), photo)
+    assert loss.item() < 0.05  # one small crop; natural.md has the mean over photographs
+
+
 def test_the_embedded_prior_is_small_enough_and_has_its_card():
     from lmaps_fast.denoisers.natural import WEIGHTS
 

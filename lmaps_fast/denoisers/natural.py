@@ -48,8 +48,6 @@ class UNet(nn.Module):
     x: [B, 3, H, W]; c_noise: [B]. The names of its parts are the keys of the weights file.
     """
 
-    frequencies: Tensor
-
     def __init__(self, channels: tuple[int, ...] = (64, 128, 192), blocks: int = 2, embedding: int = 128) -> None:
         super().__init__()
 
@@ -65,12 +63,11 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(nn.ConvTranspose2d(deep, wide, 2, stride=2) for wide, deep in steps)
         self.dec = nn.ModuleList(stack(width) for width in channels[:-1])
         self.out = nn.Conv2d(channels[0], 12, 3, padding=1)
-        frequencies = torch.exp(torch.linspace(math.log(0.25), math.log(8.0), 32))
-        self.register_buffer("frequencies", frequencies, persistent=False)
 
     def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
-        angle = c_noise[:, None] * self.frequencies
-        embedding = self.emb(torch.cat([angle.sin(), angle.cos()], 1))
+        # In float32 whatever the weights are: bfloat16 would shift the noise level by half a per cent.
+        angle = c_noise[:, None].float() * torch.linspace(math.log(0.25), math.log(8.0), 32, device=x.device).exp()
+        embedding = self.emb(torch.cat([angle.sin(), angle.cos()], 1).to(x.dtype))
         h, skips = self.inp(F.pixel_unshuffle(x, 2)), []
         for blocks, down in zip(self.enc, self.down, strict=True):
             h = blocks(h, embedding)
