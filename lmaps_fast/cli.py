@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lmaps_fast import Restorer, __version__, image, info, metrics, operators, plot
+from lmaps_fast import Restorer, __version__, denoisers, image, info, metrics, operators, plot
+from lmaps_fast.denoisers import Denoiser
 from lmaps_fast.errors import InputError
 from lmaps_fast.operators import JpegRestoration, Operator, jpeg_file
 
@@ -110,20 +111,24 @@ def run_restore(arguments: argparse.Namespace) -> None:
     if arguments.metrics and len(paths) > 1:
         raise InputError("--metrics compares one image: give one input")
     reference = image.read(arguments.metrics).pixels if arguments.metrics else None
+    prior = denoisers.load(arguments.prior, device)
     for source, target in zip(arguments.inputs, paths, strict=True):
-        restore_one(source, target, reference, arguments, device)
+        restore_one(source, target, reference, prior, arguments, device)
 
 
 def restore_one(
-    source: Path, target: Path, reference: Tensor | None, arguments: argparse.Namespace, device: str
+    source: Path,
+    target: Path,
+    reference: Tensor | None,
+    prior: Denoiser,
+    arguments: argparse.Namespace,
+    device: str,
 ) -> None:
     operator, y, degraded, orientation = load(source, arguments, device)
     if reference is not None and reference.shape != degraded.pixels.shape:
         shapes = " and ".join(f"{list(t.shape[1:])}" for t in (reference, degraded.pixels))
         raise InputError(f"{arguments.metrics} and {source} differ in channels or size, {shapes}: give the original")
-    restorer = Restorer(
-        operator, arguments.prior, arguments.solver, arguments.steps, arguments.preset, arguments.backend
-    )
+    restorer = Restorer(operator, prior, arguments.solver, arguments.steps, arguments.preset, arguments.backend)
     start = time.perf_counter()
     with tqdm(total=restorer.preset.steps, desc=source.name, unit="step", leave=False, disable=None) as bar:
         restored = restorer(y, seed=arguments.seed, callback=lambda _: bar.update())

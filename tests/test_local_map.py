@@ -8,6 +8,7 @@ from conftest import FLIPPED_ENTRIES, SHAPES, TASKS, TOLERANCE, photo_like, rand
 
 import lmaps_fast as lf
 from lmaps_fast import dispatch
+from lmaps_fast.operators.kronecker import Kronecker
 
 HAS_NATIVE = not isinstance(dispatch.native(), str)
 
@@ -66,6 +67,16 @@ def test_jpeg_variants_equal_the_loop(subsampling, average, shape, generator):
     loop = lf.local_map.gradient_descent(operator, D, y, weights)
     for backend in ("cpu", "torch") if HAS_NATIVE else ("torch",):
         assert_equals_loop(lf.local_map.solve(operator, D, y, weights, backend), loop, D, torch.float64, operator.name)
+
+
+@pytest.mark.parametrize("measured", [(24, 24), (12, 7)], ids=str)
+def test_kronecker_factors_of_a_square_image_may_differ(measured, generator):
+    rows, columns = (torch.randn(n, 24, generator=generator, dtype=torch.float64) / 24 for n in measured)
+    operator = Kronecker((3, 24, 24), rows, columns, dtype=torch.float64)
+    D = photo_like(2, (3, 24, 24), torch.float64)
+    y, weights = operator.measure(0.5 * D), random_weights("gaussian_deblurring", generator, 40)
+    loop = lf.local_map.gradient_descent(operator, D, y, weights)
+    torch.testing.assert_close(lf.local_map.solve(operator, D, y, weights), loop, rtol=1e-9, atol=1e-12)
 
 
 def test_masks_of_one_batch_may_differ(generator):

@@ -33,7 +33,7 @@ class Kronecker(Linear):
         super().__init__(shape, dtype, device)
         self.measurement_shape = (shape[0], rows.shape[0], columns.shape[0])
         s_h, V_h = torch.linalg.eigh(rows.T @ rows)
-        s_w, V_w = torch.linalg.eigh(columns.T @ columns) if shape[1] != shape[2] else (s_h, V_h)
+        s_w, V_w = (s_h, V_h) if torch.equal(rows, columns) else torch.linalg.eigh(columns.T @ columns)
         self._projections = (V_h.T @ rows.T, V_w.T @ columns.T)
         for name, value in (
             ("rows", rows),
