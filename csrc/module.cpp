@@ -19,7 +19,8 @@ namespace {
 using Address = uintptr_t;
 
 PointwiseArguments pointwise_arguments(Address out, Address D, Address y, Address s, int64_t rows, int64_t pixels,
-                                       int64_t s_rows, int64_t s_repeat, bool is_double, const Weights& weights) {
+                                       int64_t s_rows, int64_t s_repeat, bool is_double, const Weights& weights,
+                                       const std::array<double, 3>& parameters) {
   return {reinterpret_cast<void*>(out),
           reinterpret_cast<const void*>(D),
           reinterpret_cast<const void*>(y),
@@ -29,7 +30,8 @@ PointwiseArguments pointwise_arguments(Address out, Address D, Address y, Addres
           s_rows,
           s_repeat,
           is_double,
-          weights};
+          weights,
+          {parameters[0], parameters[1], parameters[2]}};
 }
 
 JpegTables jpeg_tables(int channels, int sub_h, int sub_w, bool average, const std::vector<std::vector<float>>& tables,
@@ -52,17 +54,22 @@ JpegTables jpeg_tables(int channels, int sub_h, int sub_w, bool average, const s
 PYBIND11_MODULE(_C, m) {
   py::enum_<Pointwise>(m, "Pointwise")
       .value("diagonal_map", Pointwise::diagonal_map)
-      .value("spectral_update", Pointwise::spectral_update);
+      .value("spectral_update", Pointwise::spectral_update)
+      .value("clip_map", Pointwise::clip_map)
+      .value("quantization_map", Pointwise::quantization_map)
+      .value("phase_projection", Pointwise::phase_projection);
   py::class_<Weights>(m, "Weights").def(py::init([](double lam, double c, double lr, int steps) {
     return Weights{lam, c, lr, steps};
   }));
   py::class_<JpegTables>(m, "JpegTables").def(py::init(&jpeg_tables));
 
   m.def("cpu_pointwise", [](Pointwise name, Address out, Address D, Address y, Address s, int64_t rows, int64_t pixels,
-                            int64_t s_rows, int64_t s_repeat, bool is_double, const Weights& weights, int threads) {
+                            int64_t s_rows, int64_t s_repeat, bool is_double, const Weights& weights,
+                            const std::array<double, 3>& parameters, int threads) {
     py::gil_scoped_release release;
-    cpu_kernels().pointwise(name, pointwise_arguments(out, D, y, s, rows, pixels, s_rows, s_repeat, is_double, weights),
-                            threads);
+    cpu_kernels().pointwise(
+        name, pointwise_arguments(out, D, y, s, rows, pixels, s_rows, s_repeat, is_double, weights, parameters),
+        threads);
   });
   m.def("cpu_jpeg_map", [](Address out, Address D, Address y, int64_t batch, int64_t height, int64_t width,
                            bool is_double, const Weights& weights, const JpegTables& tables, int threads) {
@@ -83,10 +90,11 @@ PYBIND11_MODULE(_C, m) {
 #ifdef LMAPS_CUDA
   m.attr("cuda_architectures") = LMAPS_CUDA;
   m.def("cuda_pointwise", [](Pointwise name, Address out, Address D, Address y, Address s, int64_t rows, int64_t pixels,
-                             int64_t s_rows, int64_t s_repeat, bool is_double, const Weights& weights, Address stream) {
-    const int code =
-        cuda_pointwise(name, pointwise_arguments(out, D, y, s, rows, pixels, s_rows, s_repeat, is_double, weights),
-                       reinterpret_cast<void*>(stream));
+                             int64_t s_rows, int64_t s_repeat, bool is_double, const Weights& weights,
+                             const std::array<double, 3>& parameters, Address stream) {
+    const int code = cuda_pointwise(
+        name, pointwise_arguments(out, D, y, s, rows, pixels, s_rows, s_repeat, is_double, weights, parameters),
+        reinterpret_cast<void*>(stream));
     if (code) throw std::runtime_error(std::string("CUDA: ") + cuda_error(code));
   });
 #else

@@ -38,10 +38,9 @@ def pointwise_kernel(  # type: ignore[no-untyped-def]
     D_i = tl.load(D + at, inside)
     y_i = tl.load(y + at, inside)
     s_i = tl.load(s + row // s_repeat % s_rows * pixels + i, inside)
+    result = phi(s_i, lam, c, lr, STEPS, BITS) * c * (y_i - s_i * D_i)
     if DIAGONAL:
-        result = D_i + phi(s_i * s_i, lam, c, lr, STEPS, BITS) * c * s_i * (y_i - s_i * D_i)
-    else:
-        result = phi(s_i, lam, c, lr, STEPS, BITS) * c * (y_i - s_i * D_i)
+        result += D_i
     tl.store(out + at, result, inside)
 
 
@@ -63,8 +62,8 @@ def _launch(D: Tensor, y: Tensor, s: Tensor, s_repeat: int, weights: Weights, di
     return out
 
 
-def diagonal_map(D: Tensor, y: Tensor, mask: Tensor, weights: Weights) -> Tensor:
-    return _launch(D, y, mask, D.shape[1], weights, diagonal=True)
+def diagonal_map(D: Tensor, b: Tensor, s: Tensor, weights: Weights) -> Tensor:
+    return _launch(D, b, s, D.shape[1], weights, diagonal=True)
 
 
 def spectral_update(D: Tensor, b: Tensor, s: Tensor, weights: Weights) -> Tensor:

@@ -33,22 +33,31 @@ def _check(**tensors: Tensor) -> None:
             raise InputError(f"{name} is not contiguous: call .contiguous() on it")
 
 
-def _same_shape(name: str, tensor: Tensor, D: Tensor) -> None:
+def _same_shape(name: str, tensor: Tensor, D: Tensor, first: str = "D") -> None:
     if tensor.shape != D.shape:
-        raise InputError(f"{name} has shape {list(tensor.shape)} but D has {list(D.shape)}: they must agree")
+        raise InputError(f"{name} has shape {list(tensor.shape)} but {first} has {list(D.shape)}: they must agree")
 
 
-def _pointwise(name: str, D: Tensor, y: Tensor, s: Tensor, s_repeat: int, weights: tuple) -> Tensor:
+def _pointwise(
+    name: str,
+    D: Tensor,
+    y: Tensor,
+    weights: tuple = (0.0, 0.0, 0.0, 1),
+    s: Tensor | None = None,
+    s_repeat: int = 1,
+    parameters: tuple = (0.0, 0.0, 0.0),
+) -> Tensor:
     extension, out = dispatch.native(), torch.empty_like(D)
-    pixels = s.shape[-2] * s.shape[-1]
+    pixels = D.numel() if s is None else s.shape[-2] * s.shape[-1]
     if D.numel() == 0:
         return out
     arguments = (
         getattr(extension.Pointwise, name),
-        *(tensor.data_ptr() for tensor in (out, D, y, s)),
-        *(D.numel() // pixels, pixels, s.numel() // pixels, s_repeat),
+        *(out.data_ptr(), D.data_ptr(), y.data_ptr(), 0 if s is None else s.data_ptr()),
+        *(D.numel() // pixels, pixels, 1 if s is None else s.numel() // pixels, s_repeat),
         D.dtype == torch.float64,
         extension.Weights(*weights),
+        parameters,
     )
     if D.is_cuda:
         with torch.cuda.device(D.device):
@@ -59,12 +68,12 @@ def _pointwise(name: str, D: Tensor, y: Tensor, s: Tensor, s_repeat: int, weight
 
 
 @torch.library.custom_op("lmaps_fast::diagonal_map", mutates_args=())
-def _diagonal_map(D: Tensor, y: Tensor, mask: Tensor, lam: float, c: float, lr: float, steps: int) -> Tensor:
-    _check(D=D, y=y, mask=mask)
-    _same_shape("y", y, D)
-    if D.dim() != 4 or mask.shape not in ((1, 1, *D.shape[2:]), (D.shape[0], 1, *D.shape[2:])):
-        raise InputError(f"mask has shape {list(mask.shape)}: D of shape {list(D.shape)} needs [1 or B, 1, H, W]")
-    return _pointwise("diagonal_map", D, y, mask, D.shape[1], (lam, c, lr, steps))
+def _diagonal_map(D: Tensor, b: Tensor, s: Tensor, lam: float, c: float, lr: float, steps: int) -> Tensor:
+    _check(D=D, b=b, s=s)
+    _same_shape("b", b, D)
+    if D.dim() != 4 or s.shape not in ((1, 1, *D.shape[2:]), (D.shape[0], 1, *D.shape[2:])):
+        raise InputError(f"s has shape {list(s.shape)}: D of shape {list(D.shape)} needs [1 or B, 1, H, W]")
+    return _pointwise("diagonal_map", D, b, (lam, c, lr, steps), s, D.shape[1])
 
 
 @torch.library.custom_op("lmaps_fast::spectral_update", mutates_args=())
@@ -73,7 +82,29 @@ def _spectral_update(D: Tensor, b: Tensor, s: Tensor, lam: float, c: float, lr: 
     _same_shape("b", b, D)
     if D.dim() < 2 or s.shape != D.shape[-2:]:
         raise InputError(f"s has shape {list(s.shape)}: D of shape {list(D.shape)} needs {list(D.shape[-2:])}")
-    return _pointwise("spectral_update", D, b, s, 1, (lam, c, lr, steps))
+    return _pointwise("spectral_update", D, b, (lam, c, lr, steps), s)
+
+
+@torch.library.custom_op("lmaps_fast::clip_map", mutates_args=())
+def _clip_map(D: Tensor, y: Tensor, parameters: list[float], lam: float, c: float, lr: float, steps: int) -> Tensor:
+    _check(D=D, y=y)
+    _same_shape("y", y, D)
+    return _pointwise("clip_map", D, y, (lam, c, lr, steps), parameters=tuple(parameters))
+
+
+@torch.library.custom_op("lmaps_fast::quantization_map", mutates_args=())
+def _quantization_map(D: Tensor, y: Tensor, intervals: int, lam: float, c: float, lr: float, steps: int) -> Tensor:
+    _check(D=D, y=y)
+    _same_shape("y", y, D)
+    return _pointwise("quantization_map", D, y, (lam, c, lr, steps), parameters=(float(intervals), 0.0, 0.0))
+
+
+@torch.library.custom_op("lmaps_fast::phase_projection", mutates_args=())
+def _phase_projection(X: Tensor, y: Tensor) -> Tensor:
+    pairs = torch.view_as_real(X)
+    _check(X=pairs, y=y)
+    _same_shape("y", y, pairs, "the real view of X")
+    return torch.view_as_complex(_pointwise("phase_projection", pairs, y))
 
 
 @torch.library.custom_op("lmaps_fast::jpeg_map", mutates_args=(), device_types="cpu")
@@ -106,16 +137,28 @@ def _jpeg_map(
     return out
 
 
-for _operation in (_diagonal_map, _spectral_update, _jpeg_map):
+for _operation in (_diagonal_map, _spectral_update, _clip_map, _quantization_map, _phase_projection, _jpeg_map):
     _operation.register_fake(lambda D, *_: torch.empty_like(D))
 
 
-def diagonal_map(D: Tensor, y: Tensor, mask: Tensor, weights: Weights) -> Tensor:
-    return _diagonal_map(D, y, mask, weights.lam, weights.c, weights.lr, weights.steps)
+def diagonal_map(D: Tensor, b: Tensor, s: Tensor, weights: Weights) -> Tensor:
+    return _diagonal_map(D, b, s, weights.lam, weights.c, weights.lr, weights.steps)
 
 
 def spectral_update(D: Tensor, b: Tensor, s: Tensor, weights: Weights) -> Tensor:
     return _spectral_update(D, b, s, weights.lam, weights.c, weights.lr, weights.steps)
+
+
+def clip_map(D: Tensor, y: Tensor, gain: float, inside: float, outside: float, weights: Weights) -> Tensor:
+    return _clip_map(D, y, [gain, inside, outside], weights.lam, weights.c, weights.lr, weights.steps)
+
+
+def quantization_map(D: Tensor, y: Tensor, intervals: int, weights: Weights) -> Tensor:
+    return _quantization_map(D, y, intervals, weights.lam, weights.c, weights.lr, weights.steps)
+
+
+def phase_projection(X: Tensor, y: Tensor) -> Tensor:
+    return _phase_projection(X, y)
 
 
 def jpeg_map(D: Tensor, y: Tensor, codec: JpegCodec, weights: Weights) -> Tensor:

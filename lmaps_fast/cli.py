@@ -14,7 +14,8 @@ from tqdm import tqdm
 from lmaps_fast import Restorer, __version__, denoisers, image, info, metrics, operators, plot
 from lmaps_fast.denoisers import Denoiser
 from lmaps_fast.errors import InputError
-from lmaps_fast.operators import JpegRestoration, Operator, jpeg_file
+from lmaps_fast.operators import Operator, jpeg_file
+from lmaps_fast.operators.jpeg_restoration import JpegRestoration
 
 # Options that are parameters of tasks: the operator says which of them it takes.
 TASK_OPTIONS: dict[str, dict] = {

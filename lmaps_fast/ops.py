@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from lmaps_fast import _ops, dispatch
@@ -28,17 +29,18 @@ def _triton(name: str):  # type: ignore[no-untyped-def]
     return call
 
 
-def diagonal_map(D: Tensor, y: Tensor, mask: Tensor, weights: Weights, *, backend: str | None = None) -> Tensor:
-    """Local MAP of A(x) = m x: x = D + phi(m^2) (1 - lam) k2 m (y - m D).
+def diagonal_map(D: Tensor, b: Tensor, s: Tensor, weights: Weights, *, backend: str | None = None) -> Tensor:
+    """Local MAP where A^T A is diagonal over pixels: x = D + phi(s) (1 - lam) k2 (b - s D).
 
-    D, y: [B, C, H, W]; mask m: [1 or B, 1, H, W]. Returns [B, C, H, W].
+    D: [B, C, H, W]; b = A^T y: as D; s, the diagonal: [1 or B, 1, H, W]. Returns [B, C, H, W]. For a mask m of zeros
+    and ones, b = m y and s = m.
     """
     run = dispatch.resolve("diagonal_map", _DIAGONAL_MAP, D.device.type, backend)
-    return run(D.contiguous(), y.contiguous(), mask, weights)
+    return run(D.contiguous(), b.contiguous(), s, weights)
 
 
-def diagonal_map_torch(D: Tensor, y: Tensor, mask: Tensor, weights: Weights) -> Tensor:
-    return D + phi(mask * mask, weights) * weights.c * mask * (y - mask * D)
+def diagonal_map_torch(D: Tensor, b: Tensor, s: Tensor, weights: Weights) -> Tensor:
+    return D + phi(s, weights) * weights.c * (b - s * D)
 
 
 def spectral_update(D: Tensor, b: Tensor, s: Tensor, weights: Weights, *, backend: str | None = None) -> Tensor:
@@ -52,6 +54,70 @@ def spectral_update(D: Tensor, b: Tensor, s: Tensor, weights: Weights, *, backen
 
 def spectral_update_torch(D: Tensor, b: Tensor, s: Tensor, weights: Weights) -> Tensor:
     return phi(s, weights) * weights.c * (b - s * D)
+
+
+def clip_map(
+    D: Tensor,
+    y: Tensor,
+    gain: float,
+    inside: float,
+    outside: float,
+    weights: Weights,
+    *,
+    backend: str | None = None,
+) -> Tensor:
+    """Local MAP of A(x) = clip(gain x, -1, 1) with a surrogate slope: K steps of each pixel on its own,
+
+        x <- x - lr (lam (x - D) + (1 - lam) k2 slope (A(x) - y)), slope = inside where |gain x| <= 1, else outside.
+
+    D, y: any shape, the same. Returns that shape.
+    """
+    run = dispatch.resolve("clip_map", _CLIP_MAP, D.device.type, backend)
+    return run(D.contiguous(), y.contiguous(), gain, inside, outside, weights)
+
+
+def clip_map_torch(D: Tensor, y: Tensor, gain: float, inside: float, outside: float, weights: Weights) -> Tensor:
+    x = D
+    for _ in range(weights.steps):
+        clipped = (gain * x).clamp(-1, 1)
+        slope = inside if inside == outside else torch.where(clipped == gain * x, inside, outside)
+        x = x - weights.lr * (weights.lam * (x - D) + weights.c * slope * (clipped - y))
+    return x
+
+
+def quantization_map(D: Tensor, y: Tensor, intervals: int, weights: Weights, *, backend: str | None = None) -> Tensor:
+    """Local MAP of a uniform quantizer with H' = identity: K steps of each pixel on its own,
+
+        x <- x - lr (lam (x - D) + (1 - lam) k2 (Q(x) - y)), Q(x) = 2 floor(n (x + 1) / 2 + 1/2) / n - 1.
+
+    D, y: any shape, the same; n = intervals between -1 and 1. Returns that shape. In float32 a pixel on the boundary
+    between two levels may fall to the other side than in the loop.
+    """
+    run = dispatch.resolve("quantization_map", _QUANTIZATION_MAP, D.device.type, backend)
+    return run(D.contiguous(), y.contiguous(), intervals, weights)
+
+
+def quantization_map_torch(D: Tensor, y: Tensor, intervals: int, weights: Weights) -> Tensor:
+    half = intervals / 2
+    v_D = half * D + (half + 0.5)
+    v, offset = v_D, weights.lr * (weights.lam * v_D + weights.c * (half * y + half))
+    for _ in range(weights.steps):
+        v = (1 - weights.lr * weights.lam) * v + offset - weights.lr * weights.c * v.floor()
+    return (v - (half + 0.5)) / half
+
+
+def phase_projection(X: Tensor, y: Tensor, *, backend: str | None = None) -> Tensor:
+    """The complex numbers of the phases of X and the magnitudes y: y X / |X|, 0 where X is 0.
+
+    X: complex, any shape; y: real, [*X.shape, 2], each magnitude twice (`y[..., None].expand(..., 2)`). Returns a
+    complex tensor like X.
+    """
+    run = dispatch.resolve("phase_projection", _PHASE_PROJECTION, X.device.type, backend)
+    return run(X.contiguous(), y.contiguous())
+
+
+def phase_projection_torch(X: Tensor, y: Tensor) -> Tensor:
+    return y[..., 0] * X.sgn()
 
 
 def jpeg_map(D: Tensor, y: Tensor, codec: JpegCodec, weights: Weights, *, backend: str | None = None) -> Tensor:
@@ -100,4 +166,7 @@ _SPECTRAL_UPDATE = {
     "cpu": _ops.spectral_update,
     "torch": spectral_update_torch,
 }
+_CLIP_MAP = {"cuda": _ops.clip_map, "cpu": _ops.clip_map, "torch": clip_map_torch}
+_QUANTIZATION_MAP = {"cuda": _ops.quantization_map, "cpu": _ops.quantization_map, "torch": quantization_map_torch}
+_PHASE_PROJECTION = {"cuda": _ops.phase_projection, "cpu": _ops.phase_projection, "torch": phase_projection_torch}
 _JPEG_MAP = {"cpu": _ops.jpeg_map, "torch": jpeg_map_torch}

@@ -53,6 +53,12 @@ PAPER = {
 # sigma_max of blur, random inpainting and denoising was then raised to the best value on six other crops of 160x160:
 # the first six preferred starts so low that on other photographs holes stayed open.
 NATURAL = {
+    "super_resolution": Preset(20, 100, 0.05, 0.15, 20, sigma_max=3.0, sigma_min=0.05),
+    "motion_deblurring": Preset(20, 100, 0.01, 0.25, 100, sigma_max=3.0, sigma_min=0.05),
+    "phase_retrieval": Preset(20, 100, 0.1, 10, 0.3, sigma_max=10.0, sigma_min=0.05),
+    "nonlinear_deblurring": Preset(20, 100, 0.02, 0.05, 1, sigma_max=3.0, sigma_min=0.05),
+    "high_dynamic_range": Preset(20, 100, 0.04, 0.2, 10, sigma_max=3.0, sigma_min=0.05),
+    "quantization": Preset(20, 20, 0.2, 0.5, 5, sigma_max=3.0, sigma_min=0.05),
     "gaussian_deblurring": Preset(20, 100, 0.04, 0.22, 25, sigma_max=1.2, sigma_min=0.012),
     "inpainting_box": Preset(20, 100, 0.08, 0.5, 12, sigma_max=12.0, sigma_min=0.031),
     "inpainting_random": Preset(20, 100, 0.16, 0.22, 6, sigma_max=1.2, sigma_min=0.05),

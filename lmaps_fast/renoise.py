@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 # Separate streams for separate purposes: with one seed, the noise of a measurement must not return in the sampler.
-MEASUREMENT, SAMPLER, DENOISER = 0, 1, 2
+MEASUREMENT, SAMPLER, DENOISER, OPERATOR = 0, 1, 2, 3
 
 
 def seed_of(purpose: int, seed: int, image: int = 0) -> int:

@@ -11,7 +11,12 @@ from lmaps_fast.denoisers import Denoiser
 from lmaps_fast.errors import InputError
 from lmaps_fast.operators import Operator
 from lmaps_fast.presets import Preset
+from lmaps_fast.renoise import SAMPLER, seed_of
 from lmaps_fast.solvers import Step, sample
+
+# Pixels up to which the network is called on the whole image. At this size "natural" takes 3 GB in float32, and the
+# sampler's images, about 100 bytes per pixel, 1 GB: what a machine of 8 GB has to spare.
+AUTOMATIC_TILING = 3072 * 3072
 
 
 class Restorer:
@@ -21,7 +26,12 @@ class Restorer:
     measured for the denoiser if there is one, else the paper's. steps: network calls N, the preset's unless given;
     further hyper-parameters of the preset by keyword (inner_steps, lr, k1, k2, sigma_max, sigma_min, rho).
     backend: see `lmaps_fast.use_backend`. batch: call the network once now for this many images, so that the first
-    restoration finds everything allocated and compiled. Raises InputError for what it does not know.
+    restoration finds everything allocated and compiled. tile: the network is called on overlapping tiles of at most
+    tile x tile pixels (see `denoisers.Tiled` for their memory and exactness), while the local MAP stays that of the
+    whole image; None: tiles of 1024 for images of more than AUTOMATIC_TILING = 3072 x 3072 pixels, for others none;
+    0: never, for denoisers that must see the whole image. runs: how many restorations to make from different noise, of
+    which that with the least |A(x) - y| is kept, for each image (the operator's own: 4 for phase retrieval, else 1).
+    Raises InputError for what it does not know.
     """
 
     def __init__(
@@ -33,16 +43,25 @@ class Restorer:
         preset: str | Preset | None = None,
         backend: str | None = None,
         batch: int | None = None,
+        tile: int | None = None,
+        runs: int | None = None,
         **hyper_parameters: float | None,
     ) -> None:
         if solver not in solvers.REGISTRY:
             raise InputError(f"unknown solver {solver!r}: choose one of {', '.join(solvers.REGISTRY)}")
         self.operator = operator
         self.denoiser = denoisers.load(denoiser, device=str(operator.device))
+        if tile is None:
+            tile = denoisers.TILE if operator.shape[1] * operator.shape[2] > AUTOMATIC_TILING else 0
+        if tile:
+            self.denoiser = denoisers.on_tiles(self.denoiser, tile)
         if not isinstance(preset, Preset):
             preset = presets.get(operator.name, str(preset or getattr(self.denoiser, "preset", "paper")))
         self.preset = preset.override(steps=steps, **hyper_parameters)
         self.solver = solvers.REGISTRY[solver](operator, self.denoiser, self.preset, backend)
+        self.runs = operator.runs if runs is None else runs
+        if self.runs < 1:
+            raise InputError(f"runs must be at least 1, not {self.runs}")
         if batch is not None:
             x = torch.zeros(batch, *operator.shape, dtype=operator.dtype, device=operator.device)
             self.denoiser(x, self.solver.sigmas[0])
@@ -63,7 +82,16 @@ class Restorer:
         images = range(len(y)) if images is None else images
         if len(images) != len(y):
             raise InputError(f"images names {len(images)} images but y holds {len(y)}: give one number for each")
-        return sample(self.solver, y, self.operator.shape, seed, images, callback)
+        best = sample(self.solver, y, self.operator.shape, seed, images, callback)
+        for run in range(1, self.runs):
+            other = sample(self.solver, y, self.operator.shape, seed_of(SAMPLER, seed, run), images, callback)
+            better = self._misfit(other, y) < self._misfit(best, y)
+            best = torch.where(better[:, None, None, None], other, best)
+        return best
+
+    @torch.no_grad()
+    def _misfit(self, x: Tensor, y: Tensor) -> Tensor:
+        return (self.operator(x) - y).abs().square().flatten(1).sum(1)
 
 
 def restore(

@@ -8,7 +8,8 @@ from PIL import Image
 
 import lmaps_fast as lf
 from lmaps_fast import image
-from lmaps_fast.operators import JpegRestoration, jpeg_file
+from lmaps_fast.operators import jpeg_file
+from lmaps_fast.operators.jpeg_restoration import JpegRestoration
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (20, 30, 3), np.uint8)

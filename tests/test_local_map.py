@@ -4,30 +4,41 @@ import math
 
 import pytest
 import torch
-from conftest import FLIPPED_ENTRIES, SHAPES, TASKS, TOLERANCE, photo_like, random_weights
+from conftest import (
+    COLLAPSED,
+    FLIPPED_ENTRIES,
+    QUANTIZED,
+    SHAPES,
+    TASK_TOLERANCE,
+    TASKS,
+    TOLERANCE,
+    photo_like,
+    random_weights,
+)
 
 import lmaps_fast as lf
 from lmaps_fast import dispatch
-from lmaps_fast.operators.kronecker import Kronecker
+from lmaps_fast.operators.structures import Kronecker
 
 HAS_NATIVE = not isinstance(dispatch.native(), str)
 
 
 def assert_equals_loop(result, loop, D, dtype, task):
-    """To rounding, relative to the update; for JPEG in float32 up to a counted number of flips."""
+    """To rounding, relative to the update; where there is a quantizer, in float32 up to a counted number of flips."""
+    tolerance = TASK_TOLERANCE.get((task, dtype), TOLERANCE[dtype])
     scale = (loop - D).norm() / math.sqrt(loop.numel())
     error = (result - loop).abs()
-    flipped = error > 20 * TOLERANCE[dtype] * scale
-    if task == "jpeg_restoration":
+    flipped = error > 20 * tolerance * scale
+    if task in QUANTIZED:
         assert flipped.sum() <= FLIPPED_ENTRIES[dtype]
         error = error[~flipped]
-    assert error.norm() <= TOLERANCE[dtype] * (loop - D).norm()
+    assert error.norm() <= tolerance * (loop - D).norm()
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", COLLAPSED)
 def test_collapsed_equals_loop(task, shape, batch, dtype, generator):
     operator = lf.operators.create(task, shape, seed=3, dtype=dtype)
     x = photo_like(batch, shape, dtype)
@@ -47,12 +58,12 @@ def test_reference_backend_is_the_loop_and_differs_from_no_step(task, generator)
     operator = lf.operators.create(task, (3, 32, 40), dtype=torch.float64)
     D = photo_like(1, operator.shape, torch.float64)
     y = operator.measure(photo_like(1, operator.shape, torch.float64, seed=1))
-    weights = random_weights(task, generator, 20)
+    weights = random_weights(task, generator, 2 if task == "nonlinear_deblurring" else 20)
     loop = lf.local_map.gradient_descent(operator, D, y, weights)
     assert torch.equal(lf.local_map.solve(operator, D, y, weights, backend="reference"), loop)
     with lf.use_backend("reference"):
         assert torch.equal(lf.local_map.solve(operator, D, y, weights), loop)
-    assert (loop - D).abs().max() > 1e-3
+    assert (loop - D).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])

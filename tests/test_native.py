@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from conftest import TASKS, photo_like, random_weights
+from conftest import COLLAPSED, QUANTIZED, photo_like, random_weights
 
 import lmaps_fast as lf
 from lmaps_fast import _ops, dispatch
@@ -17,14 +17,14 @@ extension = dispatch.native()
 SCRIPT = """
 import sys, torch, lmaps_fast as lf
 sys.path.insert(0, sys.argv[2])
-from conftest import TASKS, photo_like, random_weights
+from conftest import COLLAPSED, photo_like, random_weights
 from lmaps_fast import _C
 import os
 assert _C.isa() == os.environ["LMAPS_FAST_ISA"]
 out = {}
 for dtype in (torch.float64, torch.float32):
     for shape in ((3, 37, 53), (1, 40, 48)):
-        for task in TASKS:
+        for task in COLLAPSED:
             operator = lf.operators.create(task, shape, dtype=dtype)
             x = photo_like(2, shape, dtype)
             D = photo_like(2, shape, dtype, seed=5)
@@ -52,10 +52,10 @@ def test_every_isa_of_this_machine_reaches_the_same_numbers(tmp_path):
     base = results("baseline", tmp_path / "baseline.pt")
     for isa in available[1:]:
         for key, value in results(isa, tmp_path / f"{isa}.pt").items():
-            if "jpeg" in key and value.dtype == torch.float32:  # coefficients on a rounding boundary may flip
+            if key.startswith(QUANTIZED) and value.dtype == torch.float32:  # rounding boundaries: flips
                 assert ((value - base[key]).abs() > 1e-4).double().mean() < 2e-3, (isa, key)
             else:
-                tolerance = 1e-12 if value.dtype == torch.float64 else 2e-5
+                tolerance = 1e-11 if value.dtype == torch.float64 else 1e-3 if "phase" in key else 2e-5
                 torch.testing.assert_close(value, base[key], rtol=tolerance, atol=tolerance, msg=f"{isa} {key}")
 
 
@@ -72,7 +72,7 @@ def test_openmp_is_on():
 
 
 def test_thread_count_does_not_change_the_result(generator):
-    for task in TASKS:
+    for task in COLLAPSED:
         operator = lf.operators.create(task, (3, 48, 70))
         y, D = operator.measure(photo_like(1, operator.shape, torch.float32)), torch.zeros(1, 3, 48, 70)
         weights = random_weights(task, generator, 30)
@@ -80,38 +80,45 @@ def test_thread_count_does_not_change_the_result(generator):
         torch.set_num_threads(1)
         one = lf.local_map.solve(operator, D, y, weights, backend="cpu")
         torch.set_num_threads(2)
-        assert task == "gaussian_deblurring" or torch.equal(one, two)  # there torch.matmul sums in another order
-        torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-5)
+        # The products and Fourier transforms of torch may sum in another order.
+        exact = task.startswith(("inpainting", "high", "jpeg", "quantization", "denoising"))
+        assert torch.equal(one, two) if exact else (one - two).norm() < 1e-4 * one.norm()
 
 
 def test_opcheck_and_compile():
-    D, y, mask, s = torch.randn(2, 3, 9, 11), torch.randn(2, 3, 9, 11), torch.ones(1, 1, 9, 11), torch.rand(9, 11)
+    D, y, s = torch.randn(2, 3, 9, 11), torch.randn(2, 3, 9, 11), torch.rand(9, 11)
+    pixels, X = torch.rand(1, 1, 9, 11), torch.randn(2, 3, 9, 11, dtype=torch.complex64)
     numbers = (0.3, 2.0, 0.1, 10)
     codec = lf.operators.create("jpeg_restoration", (3, 24, 24)).codec
     image = torch.randn(1, 3, 24, 24)
     jpeg = (image, image, codec.tables, codec.matrices, [2, 2], False, *numbers)
     tests = ("test_schema", "test_faketensor")
-    torch.library.opcheck(torch.ops.lmaps_fast.diagonal_map, (D, y, mask, *numbers), test_utils=tests)
+    torch.library.opcheck(torch.ops.lmaps_fast.diagonal_map, (D, y, pixels, *numbers), test_utils=tests)
+    torch.library.opcheck(torch.ops.lmaps_fast.clip_map, (D, y, [2.0, 2.0, 0.0], *numbers), test_utils=tests)
+    torch.library.opcheck(torch.ops.lmaps_fast.quantization_map, (D, y, 3, *numbers), test_utils=tests)
+    torch.library.opcheck(torch.ops.lmaps_fast.phase_projection, (X, torch.view_as_real(X)), test_utils=tests)
     torch.library.opcheck(torch.ops.lmaps_fast.spectral_update, (D, y, s, *numbers), test_utils=tests)
     torch.library.opcheck(torch.ops.lmaps_fast.jpeg_map, jpeg, test_utils=tests)
-    compiled = torch.compile(lambda d: torch.ops.lmaps_fast.diagonal_map(d, y, mask, *numbers) + 1, backend="aot_eager")
-    torch.testing.assert_close(compiled(D), torch.ops.lmaps_fast.diagonal_map(D, y, mask, *numbers) + 1)
+    compiled = torch.compile(
+        lambda d: torch.ops.lmaps_fast.diagonal_map(d, y, pixels, *numbers) + 1, backend="aot_eager"
+    )
+    torch.testing.assert_close(compiled(D), torch.ops.lmaps_fast.diagonal_map(D, y, pixels, *numbers) + 1)
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda D, y, m: (D.half(), y, m), "D must be float32 or float64"),
-        (lambda D, y, m: (D, y.double(), m), "y is torch.float64 but D is torch.float32"),
-        (lambda D, y, m: (D, y.mT.contiguous().mT, m), "y is not contiguous"),
-        (lambda D, y, m: (D, y[:1], m), "y has shape"),
-        (lambda D, y, m: (D, y, m[..., :4].contiguous()), "mask has shape"),
+        (lambda D, b, s: (D.half(), b, s), "D must be float32 or float64"),
+        (lambda D, b, s: (D, b.double(), s), "b is torch.float64 but D is torch.float32"),
+        (lambda D, b, s: (D, b.mT.contiguous().mT, s), "b is not contiguous"),
+        (lambda D, b, s: (D, b[:1], s), "b has shape"),
+        (lambda D, b, s: (D, b, s[..., :4].contiguous()), "s has shape"),
     ],
 )
 def test_bad_tensors(change, sentence):
-    D, y, mask = change(torch.zeros(2, 3, 8, 9), torch.zeros(2, 3, 8, 9), torch.ones(1, 1, 8, 9))
+    D, b, s = change(torch.zeros(2, 3, 8, 9), torch.zeros(2, 3, 8, 9), torch.ones(1, 1, 8, 9))
     with pytest.raises(lf.InputError, match=sentence):
-        _ops.diagonal_map(D, y, mask, lf.local_map.Weights(0.5, 1.0, 0.1, 5))
+        _ops.diagonal_map(D, b, s, lf.local_map.Weights(0.5, 1.0, 0.1, 5))
 
 
 def test_backends_that_cannot_run_are_refused_with_the_reason():

@@ -5,9 +5,9 @@
 #include "jpeg.h"
 #include "weights.h"
 
-enum class Pointwise { diagonal_map, spectral_update };
+enum class Pointwise { diagonal_map, spectral_update, clip_map, quantization_map, phase_projection };
 
-// out[n, i] = f(D[n, i], y[n, i], s[(n / repeat) % s_rows, i])
+// out[n, i] = f(D[n, i], y[n, i], s[(n / repeat) % s_rows, i]); the last three have no s
 struct PointwiseArguments {
   void* out;
   const void *D, *y, *s;
@@ -15,6 +15,7 @@ struct PointwiseArguments {
   int64_t s_rows, s_repeat;  // s may be shared by all rows or by the channels of an image
   bool is_double;
   Weights weights;
+  double parameters[3];
 };
 
 // out, D, y: [batch, channels, height, width]

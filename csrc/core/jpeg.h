@@ -1,7 +1,6 @@
 // JPEG as a map of one minimum coded unit (MCU): colour transform, chroma averaging, 8x8 DCT, quantizer, and back.
 #pragma once
-#include <cmath>
-
+#include "rounding.h"
 #include "weights.h"
 
 // One JPEG operator. Pixels are in [-1, 1]; planes are centred luma and chroma in units of 8-bit levels.
@@ -14,22 +13,6 @@ struct JpegTables {
 };
 
 namespace LMAPS_NAMESPACE {
-
-// Round half to even, in instructions that every target vectorises.
-LMAPS_FN float round_even(float v) {
-#if defined(__CUDACC__) || defined(__SSE4_1__)
-  return std::rint(v);
-#else
-  return (v + 12582912.0f) - 12582912.0f;  // |v| < 2^22, as quantizer indices are
-#endif
-}
-LMAPS_FN double round_even(double v) {
-#if defined(__CUDACC__) || defined(__SSE4_1__)
-  return std::rint(v);
-#else
-  return (v + 6755399441055744.0) - 6755399441055744.0;
-#endif
-}
 
 // One coefficient in units of its quantization step, v = u / q: K steps of
 // u <- u - lr (lam (u - u_D) + c (q round(u / q) - u_y)), that is v <- a v + b - e round(v).

@@ -1,13 +1,15 @@
 // The loops around the functors of core/pointwise.h: SIMD along pixels, threads over chunks of all rows.
 #include "../core/pointwise.h"
 
+#include <type_traits>
+
 #include "loops.h"
 
 namespace LMAPS_NAMESPACE {
 namespace {
 
 constexpr int64_t kChunk = 4096;  // pixels per task
-constexpr int kBlock = 64;        // pixels per call of a functor
+constexpr int kBlock = 128;       // pixels per call of a functor: enough vectors to hide the latency of a recursion
 
 template <typename T>
 LMAPS_FN void copy(const T* from, T* to, int64_t count) {
@@ -19,21 +21,26 @@ LMAPS_FN void copy(const T* from, T* to, int64_t count) {
 
 template <typename T, typename Functor>
 void loop(const Functor& f, const PointwiseArguments& a, int threads) {
+  constexpr bool kHasS = std::is_invocable_v<Functor, T(&)[2], T(&)[2], T(&)[2], T(&)[2]>;
   const int64_t chunks = (a.pixels + kChunk - 1) / kChunk;
 #pragma omp parallel for num_threads(threads) schedule(static)
   for (int64_t task = 0; task < a.rows * chunks; ++task) {
     const int64_t n = task / chunks, begin = task % chunks * kChunk;
     const int64_t end = begin + kChunk < a.pixels ? begin + kChunk : a.pixels;
     const T *D = static_cast<const T*>(a.D) + n * a.pixels, *y = static_cast<const T*>(a.y) + n * a.pixels;
-    const T* s = static_cast<const T*>(a.s) + n / a.s_repeat % a.s_rows * a.pixels;
+    const T* s = kHasS ? static_cast<const T*>(a.s) + n / a.s_repeat % a.s_rows * a.pixels : nullptr;
     T* out = static_cast<T*>(a.out) + n * a.pixels;
     T block[4][kBlock] = {};
     for (int64_t i = begin; i < end; i += kBlock) {
       const int64_t count = end - i < kBlock ? end - i : kBlock;
       copy(D + i, block[0], count);
       copy(y + i, block[1], count);
-      copy(s + i, block[2], count);
-      f(block[0], block[1], block[2], block[3]);
+      if constexpr (kHasS) {
+        copy(s + i, block[2], count);
+        f(block[0], block[1], block[2], block[3]);
+      } else {
+        f(block[0], block[1], block[3]);
+      }
       copy(block[3], out + i, count);
     }
   }
@@ -41,10 +48,13 @@ void loop(const Functor& f, const PointwiseArguments& a, int threads) {
 
 template <typename T>
 void select(Pointwise name, const PointwiseArguments& a, int threads) {
-  const Phi<T> phi(a.weights);
+  const SpectralUpdate<T> update{Phi<T>(a.weights)};
   switch (name) {
-    case Pointwise::diagonal_map: return loop<T>(DiagonalMap<T>{phi}, a, threads);
-    case Pointwise::spectral_update: return loop<T>(SpectralUpdate<T>{phi}, a, threads);
+    case Pointwise::diagonal_map: return loop<T>(DiagonalMap<T>{update}, a, threads);
+    case Pointwise::spectral_update: return loop<T>(update, a, threads);
+    case Pointwise::clip_map: return loop<T>(ClipMap<T>(a.weights, a.parameters), a, threads);
+    case Pointwise::quantization_map: return loop<T>(QuantizationMap<T>(a.weights, a.parameters), a, threads);
+    case Pointwise::phase_projection: return loop<T>(PhaseProjection<T>{}, a, threads);
   }
 }
 

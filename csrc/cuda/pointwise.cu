@@ -3,6 +3,8 @@
 
 #include <cuda_runtime.h>
 
+#include <type_traits>
+
 #include "kernels.h"
 
 namespace LMAPS_NAMESPACE {
@@ -16,18 +18,26 @@ struct alignas(sizeof(T) * N) Pack {
 };
 
 // N consecutive pixels per thread; the grid's second dimension walks over rows.
+template <typename T, typename Functor>
+constexpr bool has_s = std::is_invocable_v<Functor, T (&)[2], T (&)[2], T (&)[2], T (&)[2]>;
+
 template <typename T, int N, typename Functor>
 __global__ void __launch_bounds__(kThreads) loop(Functor f, PointwiseArguments a) {
   using P = Pack<T, N>;
   const int64_t packs = a.pixels / N;
   for (int64_t n = blockIdx.y; n < a.rows; n += gridDim.y) {
     const P *D = static_cast<const P*>(a.D) + n * packs, *y = static_cast<const P*>(a.y) + n * packs;
-    const P* s = static_cast<const P*>(a.s) + n / a.s_repeat % a.s_rows * packs;
+    const P* s = has_s<T, Functor> ? static_cast<const P*>(a.s) + n / a.s_repeat % a.s_rows * packs : nullptr;
     P* out = static_cast<P*>(a.out) + n * packs;
     for (int64_t i = blockIdx.x * int64_t(kThreads) + threadIdx.x; i < packs; i += int64_t(gridDim.x) * kThreads) {
-      const P d = D[i], m = y[i], e = s[i];
+      const P d = D[i], m = y[i];
       P result;
-      f(d.value, m.value, e.value, result.value);
+      if constexpr (has_s<T, Functor>) {
+        const P e = s[i];
+        f(d.value, m.value, e.value, result.value);
+      } else {
+        f(d.value, m.value, result.value);
+      }
       out[i] = result;
     }
   }
@@ -47,15 +57,18 @@ int launch_widest(const Functor& f, const PointwiseArguments& a, void* stream) {
   const auto bits = reinterpret_cast<uintptr_t>(a.out) | reinterpret_cast<uintptr_t>(a.D) |
                     reinterpret_cast<uintptr_t>(a.y) | reinterpret_cast<uintptr_t>(a.s);
   const bool aligned = bits % 16 == 0 && a.pixels % kWide == 0;
-  return aligned ? launch<T, kWide>(f, a, stream) : launch<T, 1>(f, a, stream);
+  return aligned ? launch<T, kWide>(f, a, stream) : launch<T, Functor::kGroup>(f, a, stream);
 }
 
 template <typename T>
 int select(Pointwise name, const PointwiseArguments& a, void* stream) {
-  const Phi<T> phi(a.weights);
+  const SpectralUpdate<T> update{Phi<T>(a.weights)};
   switch (name) {
-    case Pointwise::diagonal_map: return launch_widest<T>(DiagonalMap<T>{phi}, a, stream);
-    case Pointwise::spectral_update: return launch_widest<T>(SpectralUpdate<T>{phi}, a, stream);
+    case Pointwise::diagonal_map: return launch_widest<T>(DiagonalMap<T>{update}, a, stream);
+    case Pointwise::spectral_update: return launch_widest<T>(update, a, stream);
+    case Pointwise::clip_map: return launch_widest<T>(ClipMap<T>(a.weights, a.parameters), a, stream);
+    case Pointwise::quantization_map: return launch_widest<T>(QuantizationMap<T>(a.weights, a.parameters), a, stream);
+    case Pointwise::phase_projection: return launch_widest<T>(PhaseProjection<T>{}, a, stream);
   }
   return cudaErrorInvalidValue;
 }

@@ -1,4 +1,4 @@
-"""Denoisers: the protocol, the embedded prior, exact oracles, and `load`."""
+"""Denoisers: the protocol, the embedded prior, exact oracles, tiles, and `load`."""
 
 import os
 from collections.abc import Callable
@@ -8,6 +8,7 @@ import torch
 from lmaps_fast.denoisers.base import EDM, Denoiser
 from lmaps_fast.denoisers.gaussian import Gaussian
 from lmaps_fast.denoisers.natural import Natural
+from lmaps_fast.denoisers.tiled import TILE, Tiled, on_tiles
 from lmaps_fast.errors import InputError
 
 NAMES: dict[str, Callable[..., Denoiser]] = {"natural": Natural}
@@ -29,4 +30,4 @@ def load(
     return Natural(source, device=device, dtype=dtype)
 
 
-__all__ = ["EDM", "NAMES", "Denoiser", "Gaussian", "Natural", "load"]
+__all__ = ["EDM", "NAMES", "TILE", "Denoiser", "Gaussian", "Natural", "Tiled", "load", "on_tiles"]

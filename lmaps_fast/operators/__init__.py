@@ -1,19 +1,39 @@
 """Forward operators, one file each, and the registry that finds them by the paper's names."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from lmaps_fast.errors import InputError
 from lmaps_fast.operators.base import Linear, Operator
+from lmaps_fast.operators.blur import blur
 from lmaps_fast.operators.denoising import Denoising
 from lmaps_fast.operators.gaussian_deblurring import GaussianDeblurring
+from lmaps_fast.operators.high_dynamic_range import HighDynamicRange
 from lmaps_fast.operators.inpainting_box import InpaintingBox
 from lmaps_fast.operators.inpainting_random import InpaintingRandom
 from lmaps_fast.operators.jpeg_restoration import JpegRestoration
+from lmaps_fast.operators.motion_deblurring import motion_deblurring
+from lmaps_fast.operators.nonlinear_deblurring import NonlinearDeblurring
+from lmaps_fast.operators.own import from_callable
+from lmaps_fast.operators.own_deepinv import from_deepinv
+from lmaps_fast.operators.phase_retrieval import PhaseRetrieval
+from lmaps_fast.operators.quantization import Quantization
+from lmaps_fast.operators.super_resolution import SuperResolution
 
-REGISTRY: dict[str, type[Operator]] = {
-    cls.name: cls for cls in (GaussianDeblurring, InpaintingBox, InpaintingRandom, JpegRestoration, Denoising)
+REGISTRY: dict[str, Callable[..., Operator]] = {
+    "super_resolution": SuperResolution,
+    "inpainting_box": InpaintingBox,
+    "inpainting_random": InpaintingRandom,
+    "gaussian_deblurring": GaussianDeblurring,
+    "motion_deblurring": motion_deblurring,
+    "phase_retrieval": PhaseRetrieval,
+    "nonlinear_deblurring": NonlinearDeblurring,
+    "high_dynamic_range": HighDynamicRange,
+    "jpeg_restoration": JpegRestoration,
+    "quantization": Quantization,
+    "denoising": Denoising,
 }
+SMALLEST_SIDE = 16
 
 
 def parameters(task: str) -> list[str]:
@@ -35,7 +55,13 @@ def create(task: str, shape: Sequence[int], **arguments: object) -> Operator:
     for name in arguments:
         if name not in (*allowed, "dtype", "device"):
             raise InputError(f"{task} has no parameter {name!r}: it takes {', '.join(allowed) or 'none'}")
-    return REGISTRY[task](shape, **arguments)  # type: ignore[arg-type]
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        raise InputError(f"shape must be (channels, height, width) with 1 or 3 channels, not {tuple(shape)}")
+    if min(shape[1:]) < SMALLEST_SIDE:
+        raise InputError(
+            f"the image is {shape[2]}x{shape[1]}: the smallest that can be restored is 16x16, so enlarge or pad it"
+        )
+    return REGISTRY[task](shape, **arguments)
 
 
-__all__ = ["REGISTRY", "Linear", "Operator", "create", "parameters", *sorted(c.__name__ for c in REGISTRY.values())]
+__all__ = ["REGISTRY", "Linear", "Operator", "blur", "create", "from_callable", "from_deepinv", "parameters"]

@@ -7,9 +7,7 @@ import torch
 from torch import Tensor
 
 from lmaps_fast.errors import InputError
-from lmaps_fast.renoise import MEASUREMENT, Noise
-
-SMALLEST_SIDE = 16
+from lmaps_fast.renoise import MEASUREMENT, OPERATOR, Noise
 
 
 class Operator(torch.nn.Module):
@@ -20,18 +18,16 @@ class Operator(torch.nn.Module):
     [B, C, H, W] in [-1, 1]; what an operator draws at random is drawn here, from its seed, and kept as buffers.
     """
 
-    name: ClassVar[str]
+    name: str = "the operator"
     noise: ClassVar[float] = 0.05  # standard deviation of the protocol's measurement noise
+    runs: ClassVar[int] = 1  # how many restorations to make, of which the one that fits y best is kept
 
     def __init__(self, shape: Sequence[int], dtype: torch.dtype = torch.float32, device: str = "cpu") -> None:
         super().__init__()
-        if len(shape) != 3 or shape[0] not in (1, 3):
-            raise InputError(f"shape must be (channels, height, width) with 1 or 3 channels, not {tuple(shape)}")
-        if min(shape[1:]) < SMALLEST_SIDE:
-            raise InputError(
-                f"the image is {shape[2]}x{shape[1]}: the smallest that can be restored is 16x16, so enlarge or pad it"
-            )
-        self.shape = self.measurement_shape = tuple(shape)
+        if len(shape) != 3 or min(shape) < 1:
+            raise InputError(f"shape must be (channels, height, width), not {tuple(shape)}")
+        self.shape = tuple(shape)
+        self.measurement_shape: tuple[int, ...] = self.shape
         self.register_buffer("_place", torch.empty(0, dtype=dtype, device=device), persistent=False)
 
     @property
@@ -75,9 +71,11 @@ class Operator(torch.nn.Module):
             raise InputError("the measurement holds NaN or infinite values: mask or repair them first")
 
     def _check(self, tensor: Tensor, shape: tuple[int, ...], what: str) -> None:
-        if tensor.dim() != 4 or tuple(tensor.shape[1:]) != shape:
-            raise InputError(f"{what} has shape {list(tensor.shape)}: {self.name} here needs [B, {str(shape)[1:-1]}]")
-        if tensor.dtype != self.dtype or tensor.device != self.device:
+        if tensor.dim() == 0 or tuple(tensor.shape[1:]) != shape:
+            sizes = ", ".join(map(str, ("B", *shape)))
+            raise InputError(f"{what} has shape {list(tensor.shape)}: {self.name} here needs [{sizes}]")
+        real = tensor.real if tensor.is_complex() else tensor
+        if real.dtype != self.dtype or tensor.device != self.device:
             raise InputError(
                 f"{what} is {tensor.dtype} on {tensor.device} but the operator is {self.dtype} on {self.device}: "
                 f"create the operator with that dtype and device"
@@ -93,3 +91,19 @@ class Linear(Operator):
 
     def gradient(self, x: Tensor, y: Tensor) -> Tensor:
         return self.adjoint(self(x) - y)
+
+    @torch.no_grad()
+    def check_adjoint(self, tolerance: float = 1e-3) -> float:
+        """The relative error of <A x, r> = <x, A^T r> for random x and r. Raises InputError above the tolerance."""
+        x = Noise(OPERATOR, 2, [0], self.shape, self.dtype, self.device)()
+        Ax = self(x) - self(torch.zeros_like(x))
+        r = Noise(OPERATOR, 3, [0], Ax.shape[1:], Ax.dtype, self.device)()
+        back = self.adjoint(r)
+        forward, backward = (Ax * r.conj()).sum().real, (x * back).sum()
+        error = ((forward - backward).abs() / (Ax.norm() * r.norm() + x.norm() * back.norm())).item()
+        if not error <= tolerance:
+            raise InputError(
+                f"the adjoint of {self.name} does not belong to its A: <A x, r> = {forward:.6g} but <x, A^T r> = "
+                f"{backward:.6g} for random x and r; correct one of the two"
+            )
+        return error

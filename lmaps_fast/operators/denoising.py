@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from lmaps_fast.operators.diagonal import Diagonal
+from lmaps_fast.operators.structures import Diagonal
 
 
 class Denoising(Diagonal):

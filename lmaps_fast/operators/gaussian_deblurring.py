@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from lmaps_fast.errors import InputError
-from lmaps_fast.operators.kronecker import Kronecker
+from lmaps_fast.operators.blur import reflect_matrix
+from lmaps_fast.operators.structures import Kronecker
 
 
 class GaussianDeblurring(Kronecker):
@@ -33,13 +34,3 @@ def gaussian_kernel(std: float) -> Tensor:
     t = torch.arange(-radius, radius + 1, dtype=torch.float64)
     kernel = torch.exp(-0.5 * (t / std) ** 2)
     return kernel / kernel.sum()
-
-
-def reflect_matrix(kernel: Tensor, n: int) -> Tensor:
-    """The matrix [n, n] that correlates n samples with an odd kernel after reflect padding."""
-    radius = len(kernel) // 2
-    if radius >= n:
-        raise InputError(f"the kernel reaches {radius} pixels but a side of the image has {n}: use a smaller std")
-    taps = torch.arange(n)[:, None] + torch.arange(-radius, radius + 1)
-    source = (n - 1) - ((n - 1) - taps.abs()).abs()
-    return torch.zeros(n, n, dtype=torch.float64).scatter_add_(1, source, kernel.expand(n, -1))

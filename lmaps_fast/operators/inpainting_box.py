@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from lmaps_fast.errors import InputError
-from lmaps_fast.operators.diagonal import Diagonal, mask_of
+from lmaps_fast.operators.mask import mask_of
+from lmaps_fast.operators.structures import Diagonal
 
 
 class InpaintingBox(Diagonal):

@@ -42,7 +42,8 @@ def sample(
 ) -> Tensor:
     """Run a solver on the measurements y [B, ...] and return the last x0, [B, *shape]. images: their numbers, which
     with the seed determine their noise."""
-    noise = Noise(SAMPLER, seed, images, shape, y.dtype, y.device)
+    dtype = y.real.dtype if y.is_complex() else y.dtype
+    noise = Noise(SAMPLER, seed, images, shape, dtype, y.device)
     data, sigmas = solver.begin(y), solver.sigmas
     x = sigmas[0] * noise()
     for i in range(len(sigmas) - 1):

@@ -1,6 +1,5 @@
 """Structure: A(x) = m x with a mask m over pixels, so that every pixel is a problem of its own."""
 
-import os
 from collections.abc import Sequence
 
 import torch
@@ -9,13 +8,17 @@ from torch import Tensor
 from lmaps_fast import ops
 from lmaps_fast.errors import InputError
 from lmaps_fast.local_map import Weights
-from lmaps_fast.operators.base import Linear
+from lmaps_fast.operators.structures.spectral import Spectral
 
 
-class Diagonal(Linear):
-    """A(x) = m x. mask m: [H, W], [1, H, W] or [B, 1, H, W] (one per image), shared by the channels."""
+class Diagonal(Spectral):
+    """A(x) = m x. mask m: [H, W], [1, H, W] or [B, 1, H, W] (one per image), shared by the channels.
+
+    The eigenbasis is that of the pixels, so the local MAP is one pass over the image.
+    """
 
     mask: Tensor
+    s: Tensor
 
     def __init__(
         self, shape: Sequence[int], mask: Tensor, dtype: torch.dtype = torch.float32, device: str = "cpu"
@@ -32,6 +35,7 @@ class Diagonal(Linear):
         if (mask == 0).flatten(1).all(1).any():
             raise InputError("the mask hides every pixel: leave some known (white or 1)")
         self.constant("mask", mask)
+        self.constant("s", mask.square())
 
     def forward(self, x: Tensor) -> Tensor:
         return self.mask * x
@@ -39,15 +43,12 @@ class Diagonal(Linear):
     def adjoint(self, r: Tensor) -> Tensor:
         return self.mask * r
 
-    def local_map(self, D: Tensor, y: Tensor, weights: Weights) -> Tensor:
-        """x = D + phi(m^2) (1 - lam) k2 m (y - m D), in one pass."""
-        return ops.diagonal_map(D, y, self.mask, weights)
+    def to_eigenbasis(self, x: Tensor) -> Tensor:
+        return x
 
+    def from_eigenbasis(self, u: Tensor) -> Tensor:
+        return u
 
-def mask_of(mask: Tensor | str | os.PathLike) -> Tensor:
-    """A user's mask: a tensor as it is, or an image file in which white is known and black is missing."""
-    if isinstance(mask, Tensor):
-        return mask
-    from lmaps_fast import image
-
-    return (image.read(mask).pixels.mean(1) > 0).double()
+    def local_map(self, D: Tensor, data: Tensor, weights: Weights) -> Tensor:
+        """x = D + phi(s) (1 - lam) k2 (m y - s D) with s = m^2, in one pass."""
+        return ops.diagonal_map(D, data, self.s, weights)

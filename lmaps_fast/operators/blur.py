@@ -1,0 +1,84 @@
+"""The blur operator of a kernel: which structure serves it."""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lmaps_fast.errors import InputError
+from lmaps_fast.operators.base import Linear
+from lmaps_fast.operators.structures import Fourier, Kronecker, ReflectBlur
+
+PADDINGS = ("reflect", "circular")
+
+
+def blur(
+    shape: Sequence[int],
+    kernel: Tensor,
+    padding: str = "reflect",
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+) -> Linear:
+    """Correlation with a kernel [h, w] of odd sides, used as it is, not normalised.
+
+    padding "circular": `Fourier`. "reflect", the image mirrored at its borders: `Kronecker` if the kernel is a product
+    of two vectors, else `ReflectBlur`.
+    """
+    kernel = trim(checked(kernel))
+    if padding == "circular":
+        return Fourier(shape, kernel, dtype, device)
+    if padding != "reflect":
+        raise InputError(f"unknown padding {padding!r}: choose one of {', '.join(PADDINGS)}")
+    U, s, V = torch.linalg.svd(kernel)
+    if len(s) == 1 or s[1] < 1e-12 * s[0]:
+        factors = (U[:, 0] * s[0], V[0])
+        rows, columns = (reflect_matrix(factor, n) for factor, n in zip(factors, shape[1:], strict=True))
+        return Kronecker(shape, rows, columns, dtype, device)
+    return ReflectBlur(shape, kernel, dtype, device)
+
+
+def checked(kernel: Tensor) -> Tensor:
+    if kernel.dim() != 2 or not all(side % 2 for side in kernel.shape):
+        raise InputError(f"the kernel has shape {list(kernel.shape)}: it needs two odd sides, so that it has a centre")
+    if not torch.isfinite(kernel).all():
+        raise InputError("the kernel holds NaN or infinite values: repair it first")
+    if not kernel.any():
+        raise InputError("the kernel is zero everywhere: give one that lets some light through")
+    return kernel.double().cpu()
+
+
+def trim(kernel: Tensor) -> Tensor:
+    """The kernel without the rims that are zero on both sides of an axis."""
+    for dim in (0, 1):
+        used = kernel.abs().sum(1 - dim).nonzero()
+        rim = int(min(used.min(), kernel.shape[dim] - 1 - used.max()))
+        kernel = kernel.narrow(dim, rim, kernel.shape[dim] - 2 * rim)
+    return kernel
+
+
+def reflect_matrix(kernel: Tensor, n: int) -> Tensor:
+    """The matrix [n, n] that correlates n samples with an odd kernel after reflect padding."""
+    radius = len(kernel) // 2
+    if radius >= n:
+        raise InputError(f"the kernel reaches {radius} pixels but a side of the image has {n}: use a smaller kernel")
+    taps = torch.arange(n)[:, None] + torch.arange(-radius, radius + 1)
+    source = (n - 1) - ((n - 1) - taps.abs()).abs()
+    return torch.zeros(n, n, dtype=torch.float64).scatter_add_(1, source, kernel.expand(n, -1))
+
+
+def kernel_of(kernel: Tensor | np.ndarray | str | os.PathLike) -> Tensor:
+    """A user's kernel: an array as it is; an image file, grey, black = 0, or a .npy file, normalised to sum 1."""
+    if not isinstance(kernel, (str, os.PathLike)):
+        return torch.as_tensor(kernel)
+    if os.fspath(kernel).endswith(".npy"):
+        try:
+            values = torch.from_numpy(np.load(kernel, allow_pickle=False)).double()
+        except (OSError, ValueError) as error:
+            raise InputError(f"{kernel}: this is not an array that can be read ({error})") from None
+    else:
+        from lmaps_fast import image
+
+        values = image.read(kernel).pixels[0].mean(0).double() / 2 + 0.5
+    return values / values.sum() if checked(values).sum() else values

@@ -1,0 +1,105 @@
+"""Structure: A(x) = G_h x G_w^T on each channel, so that A^T A = (G_h^T G_h) (x) (G_w^T G_w)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lmaps_fast.operators.structures.spectral import RANK_TOLERANCE, Spectral
+
+
+class Kronecker(Spectral):
+    """A separable operator. rows G_h: [h, H], columns G_w: [w, W], in float64; measurements are [B, C, h, w].
+
+    In the eigenbases G^T G = V diag(s) V^T the local MAP is a filter between two pairs of small matrix products. V is
+    kept thin, without the directions of eigenvalue 0; and where a factor commutes with the mirror (blur and resizing
+    do) its eigenvectors are even or odd, which halves the products. p = 2 parities then, else p = 1.
+    Coefficients are [B, C, p_h p_w, r_h r_w] for ranks r of each parity.
+    """
+
+    rows: Tensor
+    columns: Tensor
+    V_h: Tensor
+    V_w: Tensor
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        rows: Tensor,
+        columns: Tensor,
+        dtype: torch.dtype = torch.float32,
+        device: str = "cpu",
+    ) -> None:
+        super().__init__(shape, dtype, device)
+        self.measurement_shape = (shape[0], rows.shape[0], columns.shape[0])
+        s_h, V_h = eigenbasis(rows)
+        s_w, V_w = (s_h, V_h) if torch.equal(rows, columns) else eigenbasis(columns)
+        self._projections = (project(rows, V_h)[:, None], project(columns, V_w))
+        for name, value in (
+            ("rows", rows),
+            ("columns", columns),
+            ("V_h", V_h[:, None]),
+            ("V_w", V_w),
+            ("s", (s_h[:, None, :, None] * s_w[:, None]).flatten(2).flatten(0, 1)),
+        ):
+            self.constant(name, value)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.rows @ x @ self.columns.T
+
+    def adjoint(self, r: Tensor) -> Tensor:
+        return self.rows.T @ r @ self.columns
+
+    def to_eigenbasis(self, x: Tensor) -> Tensor:
+        parts = fold(fold(x, -2, len(self.V_h)), -1, len(self.V_w))  # [B, C, p_h, p_w, H / p_h, W / p_w]
+        return (self.V_h.mT @ parts @ self.V_w).flatten(4).flatten(2, 3)
+
+    def from_eigenbasis(self, u: Tensor) -> Tensor:
+        p_h, p_w = len(self.V_h), len(self.V_w)
+        parts = self.V_h @ u.view(*u.shape[:2], p_h, p_w, -1, self.V_w.shape[-1]) @ self.V_w.mT
+        return unfold(unfold(parts, -1), -2)
+
+    def precompute(self, y: Tensor) -> Tensor:
+        """V^T A^T y, in float64: where s is small the filter amplifies this term, and a float32 product would leave it
+        a rounding error that does not shrink with s."""
+        P_h, P_w = self._projections
+        return (P_h @ y.to("cpu", torch.float64)[:, :, None, None] @ P_w.mT).flatten(4).flatten(2, 3).to(y)
+
+
+def eigenbasis(G: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues [p, r] and eigenvectors [p, n / p, r] of G^T G, for each parity, without those of eigenvalue 0.
+
+    A vector v of parity +1 or -1 stands for the unit vector (v, +-mirrored v); the factor 1 / sqrt(2) is in v.
+    """
+    n = G.shape[1]
+    if n % 2 == 0 and torch.allclose(G.flip(0, 1), G, rtol=0, atol=1e-14 * G.abs().max().item()):
+        left, right = G[:, : n // 2], G[:, n // 2 :].flip(1)
+        parts, scale = torch.stack((left + right, left - right)) * 0.5**0.5, 0.5**0.5
+    else:
+        parts, scale = G[None], 1.0
+    s, V = torch.linalg.eigh(parts.mT @ parts)
+    sigma = (parts @ V).norm(dim=1)  # singular values, small ones more exactly than sqrt(s)
+    rank = int((sigma > RANK_TOLERANCE * sigma.max()).sum(1).max())
+    return s[:, -rank:].clamp(min=0), scale * V[:, :, -rank:]
+
+
+def project(G: Tensor, V: Tensor) -> Tensor:
+    """V^T G^T, [p, r, m]."""
+    return (fold(G[None, None], -1, len(V))[0, 0] @ V).mT
+
+
+def fold(x: Tensor, dim: int, parities: int) -> Tensor:
+    """Even and odd part of x along dim -2 or -1, of half its length each: a new dimension before those two."""
+    if parities == 1:
+        return x.unsqueeze(-3)
+    left, right = x.chunk(2, dim)
+    right = right.flip(dim)
+    return torch.stack((left + right, left - right), -3)
+
+
+def unfold(parts: Tensor, dim: int) -> Tensor:
+    """The inverse of `fold`, up to its factor of 2."""
+    if parts.shape[-3] == 1:
+        return parts.squeeze(-3)
+    even, odd = parts.unbind(-3)
+    return torch.cat((even + odd, (even - odd).flip(dim)), dim)

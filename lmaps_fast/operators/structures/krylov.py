@@ -1,0 +1,126 @@
+"""Structure: any linear operator of which only A and A^T are known, by polynomials of A^T A."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lmaps_fast.errors import InputError
+from lmaps_fast.local_map import Weights, phi
+from lmaps_fast.operators.base import Linear
+from lmaps_fast.renoise import OPERATOR, Noise
+
+FIRST_TERMS, MOST_TERMS = 48, 768
+
+
+class Krylov(Linear):
+    """A linear operator with `forward` and `adjoint`.
+
+    The update phi(A^T A) (1 - lam) k2 g, g = A^T (y - A D), is a polynomial of degree K - 1 in A^T A applied to g. It
+    is expanded in the polynomials that are orthonormal for the spectrum of A^T A, by their recurrence
+
+        beta_j p_{j+1} = (A^T A - alpha_j) p_j - beta_{j-1} p_{j-1},  p_0 = g,
+
+    with the coefficients phi(T) e_1, where T is the tridiagonal matrix of alpha and beta. These come from a Lanczos
+    process on a random measurement, once per operator. So a local MAP takes no inner products, keeps three vectors
+    however many terms there are, and treats each image alone; and it needs hardly more applications of A^T A than a
+    Lanczos process of its own would, about 28 where the loop takes K = 100.
+
+    tolerance: the share of the update that the terms left out have for the random measurement. For another one it may
+    be up to five times as much.
+    """
+
+    tolerance = 1e-4
+    _recurrence: "Recurrence | None" = None
+
+    def normal(self, v: Tensor) -> Tensor:
+        """A^T A v, [B, C, H, W]."""
+        return self.adjoint(self(v))
+
+    def local_map(self, D: Tensor, y: Tensor, weights: Weights) -> Tensor:
+        """x = D + phi(A^T A) (1 - lam) k2 A^T (y - A D)."""
+        return self._add(D, self.adjoint(y - self(D)), lambda s: weights.c * phi(s, weights), weights.steps)
+
+    def prox(self, v: Tensor, y: Tensor, gamma: float) -> Tensor:
+        """argmin_x gamma/2 |A x - y|^2 + 1/2 |x - v|^2 = v + gamma (gamma A^T A + I)^{-1} A^T (y - A v)."""
+        return self._add(v, self.adjoint(y - self(v)), lambda s: gamma / (1 + gamma * s), MOST_TERMS)
+
+    def _add(self, x: Tensor, g: Tensor, function: Callable[[Tensor], Tensor], most: int) -> Tensor:
+        """x + f(A^T A) g, with at most so many terms."""
+        r, coefficients = self._expand(function, most)
+        x, p, previous = x + coefficients[0] * g, g, g
+        for j, coefficient in enumerate(coefficients[1:]):
+            following = self.normal(p).sub(p, alpha=r.alpha[j])
+            if j > 0:
+                following = following.sub_(previous, alpha=r.beta[j - 1])
+            p, previous = following.div_(r.beta[j]), p
+            x = x.add_(p, alpha=coefficient)
+        return x
+
+    def _expand(self, function: Callable[[Tensor], Tensor], most: int) -> tuple["Recurrence", list[float]]:
+        """The recurrence, and as many coefficients of the function as the tolerance asks for."""
+        r = self._recurrence or self._lanczos(FIRST_TERMS)
+        while True:
+            self._recurrence = r
+            coefficients = r.vectors @ (function(r.s) * r.vectors[0])
+            tail = coefficients.square().flip(0).cumsum(0).flip(0).sqrt()
+            needed = min(most, max(1, int((tail > self.tolerance * tail[0]).sum())))
+            # Of a T that is cut the last coefficients are not yet what they will be.
+            if needed <= 0.8 * len(r.s) or r.ended or len(r.s) >= min(most, MOST_TERMS):
+                return r, coefficients[:needed].tolist()
+            r = self._lanczos(2 * len(r.s))
+
+    @torch.no_grad()
+    def _lanczos(self, terms: int) -> "Recurrence":
+        """The Lanczos process on the measurement of a random image with the spectrum of photographs, and noise."""
+        y = self(photo_like(self.shape).to(self.device, self.dtype))
+        noise = Noise(OPERATOR, 0, [0], y.shape[1:], y.dtype, y.device)()
+        g = self.adjoint(y + 0.1 * y.abs().square().mean().sqrt() * noise)
+        p, previous = g / g.norm(), g
+        alpha: list[float] = []
+        beta: list[float] = []
+        for j in range(terms):
+            following = self.normal(p)
+            alpha.append((following * p).sum().item())
+            following = following - alpha[j] * p
+            if j > 0:
+                following = following - beta[j - 1] * previous
+            beta.append(following.norm().item())
+            if beta[j] <= 100 * torch.finfo(self.dtype).eps * max(alpha):
+                break  # p spans, with those before, all that A^T A makes of it: the expansion is exact
+            p, previous = following / beta[j], p
+        T = torch.tensor(alpha).double().diag()
+        T += torch.tensor(beta[: len(alpha) - 1]).double().diag(1) + torch.tensor(beta[: len(alpha) - 1]).double().diag(
+            -1
+        )
+        s, vectors = torch.linalg.eigh(T)
+        if not s[0] > -1e-3 * s[-1]:
+            raise InputError(
+                f"the adjoint of {self.name} does not belong to its A, since A^T A has a negative or infinite "
+                f"eigenvalue: operator.check_adjoint() tells by how much they differ"
+            )
+        return Recurrence(alpha, beta, s.clamp(min=0), vectors, ended=len(alpha) < terms)
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """alpha, beta: of the orthonormal polynomials. s, vectors: eigenvalues and eigenvectors of their matrix T. ended:
+    whether the process came to its natural end."""
+
+    alpha: list[float]
+    beta: list[float]
+    s: Tensor
+    vectors: Tensor
+    ended: bool
+
+
+def photo_like(shape: tuple[int, ...]) -> Tensor:
+    """A fixed random image [1, C, H, W] in float64 whose amplitudes fall as 1 / frequency: standard deviation .5."""
+    white = Noise(OPERATOR, 1, [0], shape, torch.float64)()
+    height, width = shape[1:]
+    frequency = torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)).clamp(
+        min=1 / max(height, width)
+    )
+    x = torch.fft.irfft2(torch.fft.rfft2(white) / frequency, s=(height, width))
+    return 0.5 * x / x.std()

@@ -1,0 +1,63 @@
+"""Super-resolution: y = G_h x G_w^T + noise, where G makes an image smaller."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from lmaps_fast.errors import InputError
+from lmaps_fast.operators.structures import Kronecker
+
+
+class SuperResolution(Kronecker):
+    """Reduction by a whole factor `scale`: [B, C, H, W] to [B, C, ceil(H / scale), ceil(W / scale)].
+
+    method "bicubic": antialiased as in MATLAB, that is Keys' cubic (a = -.5) stretched by the scale, its weights made
+    to sum 1, the image mirrored with its edge repeated (a side that scale does not divide is padded so). "average":
+    the mean of scale x scale pixels.
+    """
+
+    name = "super_resolution"
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        scale: int = 4,
+        method: str = "bicubic",
+        dtype: torch.dtype = torch.float32,
+        device: str = "cpu",
+    ) -> None:
+        if method not in METHODS:
+            raise InputError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
+        if not 2 <= scale == int(scale) or scale > min(shape[1:]):
+            raise InputError(f"scale must be a whole number from 2 to the shorter side of the image, not {scale}")
+        rows, columns = (reduction(n, int(scale), *METHODS[method]) for n in shape[1:])
+        super().__init__(shape, rows, columns, dtype, device)
+
+
+def keys(t: Tensor) -> Tensor:
+    """Keys' cubic convolution kernel with a = -1/2."""
+    t = t.abs()
+    near = 1.5 * t**3 - 2.5 * t**2 + 1
+    far = -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2
+    return torch.where(t <= 1, near, torch.where(t <= 2, far, 0))
+
+
+def box(t: Tensor) -> Tensor:
+    return (t.abs() <= 0.5).double()
+
+
+METHODS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {"bicubic": (keys, 2.0), "average": (box, 0.5)}
+
+
+def reduction(n: int, scale: int, kernel: Callable[[Tensor], Tensor], radius: float) -> Tensor:
+    """The matrix [ceil(n / scale), n] that resamples with a kernel of this radius, pixel centres aligned."""
+    out = -(-n // scale)
+    centre = (torch.arange(out, dtype=torch.float64) + 0.5) * scale - 0.5
+    reach = int(radius * scale)
+    taps = centre.floor()[:, None] + torch.arange(-reach, reach + 2)
+    weights = kernel((taps - centre[:, None]) / scale)
+    weights = weights / weights.sum(1, keepdim=True)
+    place = taps.long() % (2 * n)
+    source = torch.where(place < n, place, 2 * n - 1 - place)
+    return torch.zeros(out, n, dtype=torch.float64).scatter_add_(1, source, weights)
