@@ -33,12 +33,12 @@ def published_gaussian_deblurring(D: Tensor, y: Tensor, weights: Weights) -> Ten
 
 
 def problem(
-    task: str, shape: tuple[int, int, int], sigma: float
+    task: str, shape: tuple[int, int, int], sigma: float, **arguments: object
 ) -> tuple[lf.operators.Operator, Tensor, Tensor, Weights]:
     """Operator, D, y and the paper's weights at a noise level, on random smooth images."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randn(1, shape[0], 16, 16, generator=generator)
     x = F.interpolate(coarse, shape[1:], mode="bicubic").clamp(-1, 1)
-    operator = lf.operators.create(task, shape)
+    operator = lf.operators.create(task, shape, **arguments)
     D = x + 0.1 * torch.randn(x.shape, generator=generator)
     return operator, D, operator.measure(x), lf.presets.get(task, "paper").weights(sigma)

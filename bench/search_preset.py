@@ -18,7 +18,7 @@ from lmaps_fast import image
 
 # In the order in which they are searched. lr follows k2 so that lr * k2, the data step, is searched on its own.
 FACTORS = {"sigma_max": 1.6, "k2": 2.0, "k1": 1.6, "sigma_min": 1.6, "lr": 2.0}
-START = {"sigma_max": 3.0, "sigma_min": 0.05}
+START = {"sigma_max": 1.0, "sigma_min": 0.03, "start": "measurement"}
 
 
 def crops(folder: Path, count: int, size: int, seed: int = 0) -> torch.Tensor:
@@ -40,7 +40,7 @@ def crops(folder: Path, count: int, size: int, seed: int = 0) -> torch.Tensor:
 
 
 def search(task: str, prior: lf.denoisers.Denoiser, photos: torch.Tensor, steps: int) -> lf.Preset:
-    operator = lf.operators.create(task, tuple(photos.shape[1:]))
+    operator = lf.operators.create(task, tuple(photos.shape[1:]), seed=3)
     y = operator.measure(photos, seed=1)
     prior_limit = 80.0  # beyond what priors of this kind are trained for
 

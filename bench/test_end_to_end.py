@@ -13,7 +13,7 @@ import lmaps_fast as lf
 ROUNDS = 5
 
 
-@pytest.mark.parametrize("task", cases.TASKS)
+@pytest.mark.parametrize("task", cases.END_TO_END_TASKS)
 def test_restoration_over_network_calls(task):
     operator, _, y, _ = baselines.problem(task, cases.SHAPE, cases.SIGMA)
     restorer = lf.Restorer(operator, steps=cases.NETWORK_CALLS)

@@ -1,5 +1,7 @@
 """One local MAP: collapsed, against the loop eager, compiled and as published. `pytest bench/test_local_map.py`"""
 
+import dataclasses
+
 import baselines
 import cases
 import pytest
@@ -7,14 +9,17 @@ import torch
 
 from lmaps_fast.local_map import Problem, gradient_descent
 
+QUANTIZED = ("jpeg_restoration", "quantization")
+
 
 @pytest.mark.parametrize("name", ["collapsed", "eager", "compile", "as published"])
-@pytest.mark.parametrize("task", cases.TASKS)
-def test_local_map(task, name, benchmark):
-    if name == "as published" and task != "gaussian_deblurring":
+@pytest.mark.parametrize("case", cases.LOCAL_MAP)
+def test_local_map(case, name, benchmark):
+    task, arguments, goals = cases.LOCAL_MAP[case]
+    if name != "collapsed" and name not in goals:
         pytest.skip("published as a dense convolution for blur only")
-    operator, D, y, weights = baselines.problem(task, cases.SHAPE, cases.SIGMA)
-    assert weights.steps == cases.INNER_STEPS
+    operator, D, y, weights = baselines.problem(task, cases.SHAPE, cases.SIGMA, **arguments)
+    weights = dataclasses.replace(weights, steps=cases.INNER_STEPS)
     collapsed = Problem(operator, y)
     if name == "collapsed":
         run, rounds = lambda: collapsed(D, weights), 100
@@ -25,9 +30,10 @@ def test_local_map(task, name, benchmark):
         run, rounds = lambda: loop(operator, D, y, weights), 10
     else:
         run, rounds = lambda: baselines.published_gaussian_deblurring(D, y, weights), 3
-    # No speed-up of something that is not the same: all of them are compared before they are timed.
+    # No speed-up of something that is not the same: all of them are compared before they are timed. In float32 a
+    # quantizer's index may flip; motion deblurring has a tolerance.
     error = (run() - collapsed(D, weights)).norm() / D.norm()
-    assert error < (1e-2 if task == "jpeg_restoration" else 1e-5)  # JPEG in float32: rare flips of a quantizer index
-    benchmark.group, benchmark.name = task, name
+    assert error < (1e-2 if task in QUANTIZED else 1e-3 if task == "motion_deblurring" else 1e-5)
+    benchmark.group, benchmark.name = case, name
     with torch.no_grad() if name != "as published" else torch.enable_grad():
         benchmark.pedantic(run, rounds=rounds, warmup_rounds=2)

@@ -1,9 +1,12 @@
-"""The command line: lmaps-fast restore | degrade | info."""
+"""The command line: lmaps-fast restore | degrade | tasks | info."""
 
 import argparse
+import inspect
 import sys
 import time
+import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,7 +28,20 @@ TASK_OPTIONS: dict[str, dict] = {
         "metavar": "P",
         "help": "inpainting_random: share of missing pixels (drawn: .70 to .71)",
     },
-    "std": {"type": float, "metavar": "PIXELS", "help": "gaussian_deblurring: standard deviation of the blur (3)"},
+    "scale": {"type": int, "metavar": "N", "help": "super_resolution: how many times smaller y is (4)"},
+    "method": {"metavar": "NAME", "help": "super_resolution: bicubic or average (bicubic)"},
+    "sigma": {"type": float, "metavar": "PIXELS", "help": "gaussian_deblurring: standard deviation of the blur (3)"},
+    "kernel": {"metavar": "FILE", "help": "motion_deblurring: an image or .npy of odd sides (a drawn stroke)"},
+    "padding": {"metavar": "NAME", "help": "motion_deblurring: reflect or circular (reflect)"},
+    "intensity": {"type": float, "metavar": "I", "help": "motion_deblurring: of the drawn stroke, up to 1 (.5)"},
+    "oversampling": {
+        "type": float,
+        "metavar": "R",
+        "help": "phase_retrieval: zeros around the image, R / 8 a side (2)",
+    },
+    "weights": {"metavar": "FILE", "help": "nonlinear_deblurring: GOPRO_wVAE.pth (a random network)"},
+    "gain": {"type": float, "metavar": "G", "help": "high_dynamic_range: brightness before the clip (2)"},
+    "bits": {"type": int, "metavar": "B", "help": "quantization: bits of a pixel (2)"},
     "quality": {"type": int, "metavar": "Q", "help": "jpeg_restoration: IJG quality (a .jpg file carries its own)"},
 }
 
@@ -49,41 +65,70 @@ def build_parser() -> argparse.ArgumentParser:
     restore.add_argument("--preset", help="table of hyper-parameters: paper or natural (the prior's own)")
     restore.add_argument("--device", help="cpu or cuda (a GPU if there is one)")
     restore.add_argument("--backend", help="cuda, triton, cpu, torch or reference (the quickest that can run)")
-    restore.add_argument("--metrics", type=Path, metavar="REF", help="print the PSNR against this original")
+    restore.add_argument("--tile", type=int, metavar="PIXELS", help="side of the network's tiles, 0: none (by size)")
+    restore.add_argument("--runs", type=int, metavar="R", help="keep the best of R (phase_retrieval: 4, else 1)")
+    restore.add_argument("--metrics", type=Path, metavar="REF", help="print PSNR and SSIM against this original")
     restore.add_argument("--plot", action="store_true", help="also write OUT.plot.png: degraded | restored | original")
 
     degrade = commands.add_parser("degrade", help="make a degraded image, to try a task on")
     degrade.add_argument("input", type=Path, metavar="IN")
     degrade.add_argument("-o", "--output", required=True, type=Path, metavar="OUT")
-    degrade.add_argument("--noise", type=float, metavar="STD", help="of the scale [-1, 1] (.05; JPEG: 0)")
+    degrade.add_argument("--noise", type=float, metavar="STD", help="of the scale [-1, 1] (.05; JPEG, quantization: 0)")
 
     for command in (restore, degrade):
         command.add_argument("--task", required=True, metavar="NAME", help=", ".join(operators.REGISTRY))
         command.add_argument("--seed", type=int, default=0, metavar="K", help="of the noise (0)")
-        command.add_argument("--operator-seed", type=int, default=0, metavar="K", help="of a drawn mask (0)")
+        command.add_argument("--operator-seed", type=int, default=0, metavar="K", help="of a drawn mask or stroke (0)")
         for name, options in TASK_OPTIONS.items():
             command.add_argument(f"--{name}", **options)
+    commands.add_parser("tasks", help="list the tasks and their options")
     commands.add_parser("info", help="say what is installed and what runs here")
     return parser
 
 
+def task_parameters(arguments: argparse.Namespace) -> dict[str, object]:
+    return {name: getattr(arguments, name) for name in TASK_OPTIONS if getattr(arguments, name) is not None}
+
+
 def make_operator(arguments: argparse.Namespace, shape: Sequence[int], device: str = "cpu") -> Operator:
-    given = {name: getattr(arguments, name) for name in TASK_OPTIONS if getattr(arguments, name) is not None}
+    given = task_parameters(arguments)
     return operators.create(arguments.task, shape, seed=arguments.operator_seed, device=device, **given)
 
 
-def load(path: Path, arguments: argparse.Namespace, device: str) -> tuple[Operator, Tensor, image.Picture, int]:
-    """The operator, its measurement, the degraded picture upright, and the EXIF orientation still to be applied."""
+@dataclass(frozen=True)
+class Measurement:
+    """What was read from an input file: the measurement of an operator; a picture of it for people, which also says
+    what the restored one is to be like; and the EXIF orientation still to be applied to the result."""
+
+    operator: Operator
+    y: Tensor
+    picture: image.Picture
+    orientation: int = 1
+
+    @property
+    def preview(self) -> Tensor | None:
+        shown = self.operator.preview(self.y.cpu())
+        return None if shown is None else image.upright(shown, self.orientation)
+
+
+def load(path: Path, arguments: argparse.Namespace, device: str, reference: Tensor | None) -> Measurement:
+    """Read a measurement. The operator is that of the reference's size if it fits, else that of the measurement's."""
     if arguments.task == JpegRestoration.name and arguments.quality is None:
         file = jpeg_file.read(path)
         from_file, y = JpegRestoration.from_file(file, device=device)
-        return from_file, y, image.Picture(image.upright(y.cpu(), file.orientation)), file.orientation
-    picture = image.read(path)
-    operator = make_operator(arguments, picture.pixels.shape[1:], device)
+        return Measurement(from_file, y, image.Picture(image.upright(y.cpu(), file.orientation)), file.orientation)
+    picture = image.Picture(image.read_array(path)) if path.suffix.lower() == ".npy" else image.read(path)
     y = picture.pixels.to(device)
+    measured = tuple(y.shape[1:])
+    if reference is not None:
+        operator = make_operator(arguments, reference.shape[1:], device)
+        if operator.measurement_shape == measured:
+            return Measurement(operator, y, picture)
+    shape = operators.image_shape(arguments.task, measured, **task_parameters(arguments))
+    operator = make_operator(arguments, shape, device)
     if isinstance(operator, JpegRestoration):
         y = operator(y)  # back on the lattice of the quantizer, which the rounding of pixels has left
-    return operator, y, picture, 1
+    return Measurement(operator, y, picture)
 
 
 def outputs(arguments: argparse.Namespace) -> list[Path]:
@@ -125,24 +170,33 @@ def restore_one(
     arguments: argparse.Namespace,
     device: str,
 ) -> None:
-    operator, y, degraded, orientation = load(source, arguments, device)
-    if reference is not None and reference.shape != degraded.pixels.shape:
-        shapes = " and ".join(f"{list(t.shape[1:])}" for t in (reference, degraded.pixels))
-        raise InputError(f"{arguments.metrics} and {source} differ in channels or size, {shapes}: give the original")
-    restorer = Restorer(operator, prior, arguments.solver, arguments.steps, arguments.preset, arguments.backend)
-    start = time.perf_counter()
-    with tqdm(total=restorer.preset.steps, desc=source.name, unit="step", leave=False, disable=None) as bar:
-        restored = restorer(y, seed=arguments.seed, callback=lambda _: bar.update())
-    pixels = image.upright(restored.cpu(), orientation)
+    measurement = load(source, arguments, device, reference)
+    operator = measurement.operator
+    size = image.upright(torch.empty(1, *operator.shape), measurement.orientation).shape
+    if reference is not None and reference.shape != size:
+        shapes = " and ".join(f"{list(shape[1:])}" for shape in (reference.shape, size))
+        raise InputError(
+            f"{arguments.metrics} and what {source} restores to differ in channels or size, {shapes}: give the original"
+        )
+    chosen = {"tile": arguments.tile, "runs": arguments.runs}
+    restorer = Restorer(
+        operator, prior, arguments.solver, arguments.steps, arguments.preset, arguments.backend, **chosen
+    )
+    calls, start = restorer.preset.steps * restorer.runs, time.perf_counter()
+    with tqdm(total=calls, desc=source.name, unit="step", leave=False, disable=None) as bar:
+        restored = restorer(measurement.y, seed=arguments.seed, callback=lambda _: bar.update())
+    pixels = image.upright(restored.cpu(), measurement.orientation)
     seconds = time.perf_counter() - start
-    image.write(target, degraded.with_pixels(pixels))
+    image.write(target, measurement.picture.with_pixels(pixels))
     height, width = pixels.shape[2:]
-    print(f"{target}: {width}x{height}, {restorer.preset.steps} network calls, {seconds:.1f} s")
-    panels = [("degraded", degraded.pixels), ("restored", pixels)]
+    print(f"{target}: {width}x{height}, {calls} network calls, {seconds:.1f} s")
+    panels = [("restored", pixels)]
+    if measurement.preview is not None:
+        panels.insert(0, ("degraded", measurement.preview))
     if reference is not None:
-        values = [metrics.psnr(panel, reference).item() for _, panel in panels]
-        print(f"PSNR: degraded {values[0]:.2f} dB, restored {values[1]:.2f} dB")
-        panels = [(f"{name}, {value:.2f} dB", panel) for (name, panel), value in zip(panels, values, strict=True)]
+        lines = [metrics.line(panel, reference) for _, panel in panels]
+        print("\n".join(f"{name}: {line}" for (name, _), line in zip(panels, lines, strict=True)))
+        panels = [(f"{name}, {line.split(',')[0]}", panel) for (name, panel), line in zip(panels, lines, strict=True)]
         panels.append(("original", reference))
     if arguments.plot:
         path = target.with_suffix(".plot.png")
@@ -152,21 +206,39 @@ def restore_one(
 
 def run_degrade(arguments: argparse.Namespace) -> None:
     operators.parameters(arguments.task)
-    image.check_output(arguments.output)
+    image.check_output(arguments.output, (*image.FORMATS, ".npy"))
+    ending = arguments.output.suffix.lower()
     picture = image.read(arguments.input)
     operator = make_operator(arguments, picture.pixels.shape[1:])
-    if isinstance(operator, JpegRestoration) and image.FORMATS[arguments.output.suffix.lower()] == "JPEG":
+    if isinstance(operator, JpegRestoration) and image.FORMATS.get(ending) == "JPEG":
         # A real JPEG file: its own quantization is the degradation.
         quality = 5 if arguments.quality is None else arguments.quality
         image.write(arguments.output, picture, quality=quality, subsampling="4:2:0")
     else:
         y = operator.measure(picture.pixels, arguments.noise, arguments.seed)
-        image.write(arguments.output, picture.with_pixels(y))
+        if ending == ".npy":
+            image.write_array(arguments.output, y)
+        elif operator.preview(y) is None:
+            raise InputError(f"a measurement of {arguments.task} is no image: write it as .npy")
+        else:
+            image.write(arguments.output, picture.with_pixels(y))
     print(arguments.output)
+
+
+def tasks() -> str:
+    """The text of `lmaps-fast tasks`."""
+    lines = []
+    for task, operator in operators.REGISTRY.items():
+        lines.append(f"{task}\n  {(inspect.getmodule(operator).__doc__ or '').strip()}")
+        for name in operators.parameters(task):
+            if name in TASK_OPTIONS:
+                lines.append(f"    --{name} {TASK_OPTIONS[name]['help'].partition(': ')[2]}")
+    return "\n".join(lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0 for success, 2 after one sentence on standard error for bad input."""
+    warnings.showwarning = lambda message, *_: print(f"lmaps-fast: {message}", file=sys.stderr)
     try:
         arguments = build_parser().parse_args(argv)
         if arguments.command == "restore":
@@ -174,7 +246,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif arguments.command == "degrade":
             run_degrade(arguments)
         else:
-            print(info.report())
+            print(tasks() if arguments.command == "tasks" else info.report())
     except InputError as error:
         print(f"lmaps-fast: {error}", file=sys.stderr)
         return 2

@@ -4,13 +4,14 @@ import io
 import os
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
@@ -38,7 +39,11 @@ class Picture:
     bits: int = 8
 
     def with_pixels(self, pixels: Tensor) -> "Picture":
-        return replace(self, pixels=pixels)
+        """A picture of other pixels, of any size, with the same alpha and bits."""
+        alpha = self.alpha
+        if alpha is not None and alpha.shape != pixels.shape[2:]:
+            alpha = F.interpolate(alpha[None, None], pixels.shape[2:], mode="bilinear", align_corners=False)[0, 0]
+        return replace(self, pixels=pixels, alpha=alpha)
 
 
 def open_image(path: str | os.PathLike, ycbcr: bool = False) -> Image.Image:
@@ -85,6 +90,27 @@ def read(path: str | os.PathLike) -> Picture:
     return Picture((values[:colours] * 2 - 1)[None].contiguous(), alpha, bits)
 
 
+def read_array(path: str | os.PathLike) -> Tensor:
+    """A measurement that was written by `write_array`, [1, C, H, W] in float32."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: this is not a .npy file that can be read ({error})") from None
+    if array.ndim != 3 or array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+        raise InputError(f"{path}: a measurement is an array [C, H, W] of finite real numbers, not {array.shape}")
+    return torch.from_numpy(array.astype(np.float32))[None]
+
+
+def write_array(path: str | os.PathLike, y: Tensor) -> None:
+    """Write one measurement [1, C, H, W] as .npy: not rounded and not clipped, unlike an image file."""
+    check_output(path, (*FORMATS, ".npy"))
+    buffer = io.BytesIO()
+    np.save(buffer, y[0].float().cpu().numpy())
+    write_bytes(Path(path), buffer.getvalue())
+
+
 def _simple_mode(picture: Image.Image) -> str:
     alpha = picture.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in picture.info
     grey = picture.mode in ("1", "L", "LA", "La")
@@ -127,11 +153,11 @@ def to_array(picture: Picture, alpha: bool = True) -> np.ndarray:
     return array[..., 0] if array.shape[2] == 1 else array
 
 
-def check_output(path: str | os.PathLike) -> None:
-    """Raise InputError unless an image can be written at this path: a known ending, in a folder that takes files."""
+def check_output(path: str | os.PathLike, endings: Sequence[str] = tuple(FORMATS)) -> None:
+    """Raise InputError unless a file can be written at this path: a known ending, in a folder that takes files."""
     path = Path(path)
-    if path.suffix.lower() not in FORMATS:
-        raise InputError(f"{path}: unknown image ending {path.suffix!r}: use one of {', '.join(FORMATS)}")
+    if path.suffix.lower() not in endings:
+        raise InputError(f"{path}: unknown ending {path.suffix!r}: use one of {', '.join(endings)}")
     if path.is_dir():
         raise InputError(f"{path} is a folder: name a file")
     if not path.parent.is_dir():

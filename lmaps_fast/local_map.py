@@ -5,6 +5,7 @@ x0 = argmin_x  lam/2 |x - D|^2 + (1 - lam) k2/2 |A(x) - y|^2,   K gradient steps
 
 import math
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +16,10 @@ from lmaps_fast.errors import InputError
 
 if TYPE_CHECKING:
     from lmaps_fast.operators.base import Operator
+
+
+# Pixels above which the channels of an image go one after the other where they can: it bounds the memory.
+LARGE_IMAGE = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,13 @@ class Problem:
         if not self.collapsed:
             return gradient_descent(self.operator, D, self.data, weights)
         with dispatch.use_backend(self.backend):
-            return self.operator.local_map(D, self.data, weights)  # type: ignore[operator]
+            if not (self.operator.channelwise and D.shape[-2] * D.shape[-1] > LARGE_IMAGE):
+                return self.operator.local_map(D, self.data, weights)  # type: ignore[operator]
+            x = torch.empty_like(D)
+            for b, c in product(range(len(D)), range(D.shape[1])):
+                one = (slice(b, b + 1), slice(c, c + 1))
+                x[one] = self.operator.local_map(D[one], self.data[one], weights)  # type: ignore[operator]
+            return x
 
 
 def solve(operator: "Operator", D: Tensor, y: Tensor, weights: Weights, backend: str | None = None) -> Tensor:

@@ -116,6 +116,15 @@ def _replace_pooling(module: nn.Module) -> None:
         _replace_pooling(child)
 
 
+def line(x: Tensor, reference: Tensor) -> str:
+    """PSNR, and SSIM where it can be had, of one image in words."""
+    text = f"{psnr(x, reference).item():.2f} dB"
+    try:
+        return f"{text}, SSIM {ssim(x, reference).item():.4f}"
+    except InputError:
+        return text
+
+
 def _check_shapes(x: Tensor, reference: Tensor, least: int, name: str) -> None:
     if x.ndim != 4 or x.shape != reference.shape:
         shapes = f"{list(x.shape)} and {list(reference.shape)}"

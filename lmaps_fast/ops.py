@@ -80,8 +80,8 @@ def clip_map_torch(D: Tensor, y: Tensor, gain: float, inside: float, outside: fl
     x = D
     for _ in range(weights.steps):
         clipped = (gain * x).clamp(-1, 1)
-        slope = inside if inside == outside else torch.where(clipped == gain * x, inside, outside)
-        x = x - weights.lr * (weights.lam * (x - D) + weights.c * slope * (clipped - y))
+        step = (clipped - y) * (inside if inside == outside else torch.where(clipped == gain * x, inside, outside))
+        x = x - weights.lr * (weights.lam * (x - D) + weights.c * step)
     return x
 
 

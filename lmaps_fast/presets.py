@@ -5,10 +5,16 @@ from dataclasses import dataclass, fields, replace
 from lmaps_fast.errors import InputError
 from lmaps_fast.local_map import Weights
 
+STARTS = ("noise", "measurement")
+
 
 @dataclass(frozen=True)
 class Preset:
-    """steps N (network calls); inner_steps K, lr, k1, k2 of the local MAP; the noise range; rho (1: full renoise)."""
+    """steps N (network calls); inner_steps K, lr, k1, k2 of the local MAP; the noise range; rho (1: full renoise).
+
+    start: what the first noise is added to. "noise": nothing, as in the paper, where sigma_max = 100 drowns everything;
+    "measurement": y as an image (`Operator.preview`) where it is one, which a low sigma_max needs.
+    """
 
     steps: int
     inner_steps: int
@@ -18,13 +24,23 @@ class Preset:
     sigma_max: float = 100.0
     sigma_min: float = 0.1
     rho: float = 1.0
+    start: str = "noise"
+
+    def __post_init__(self) -> None:
+        if self.start not in STARTS:
+            raise InputError(f"unknown start {self.start!r}: choose one of {', '.join(STARTS)}")
 
     def weights(self, sigma: float) -> Weights:
         """lam = k1^2 / (k1^2 + sigma^2): from the measurement at high noise to the prior at low noise."""
         lam = self.k1**2 / (self.k1**2 + sigma**2)
         return Weights(lam=lam, k2=self.k2, lr=self.lr, steps=self.inner_steps)
 
-    def override(self, **values: float | None) -> "Preset":
+    def scaled(self, factor: float) -> "Preset":
+        """The same for a degradation whose errors are `factor` times as large: k1 and the noise levels follow."""
+        values = {name: getattr(self, name) * factor for name in ("k1", "sigma_max", "sigma_min")}
+        return replace(self, **values)
+
+    def override(self, **values: float | str | None) -> "Preset":
         """A copy with those values that are not None. Raises InputError for a name that is none of its own."""
         names = {field.name for field in fields(self)}
         for name in values:

@@ -24,7 +24,7 @@ class Restorer:
 
     denoiser: a name, a path, or any callable (x, sigma) -> mean. preset: "paper", "natural" or a Preset; the table
     measured for the denoiser if there is one, else the paper's. steps: network calls N, the preset's unless given;
-    further hyper-parameters of the preset by keyword (inner_steps, lr, k1, k2, sigma_max, sigma_min, rho).
+    further hyper-parameters of the preset by keyword (inner_steps, lr, k1, k2, sigma_max, sigma_min, rho, start).
     backend: see `lmaps_fast.use_backend`. batch: call the network once now for this many images, so that the first
     restoration finds everything allocated and compiled. tile: the network is called on overlapping tiles of at most
     tile x tile pixels (see `denoisers.Tiled` for their memory and exactness), while the local MAP stays that of the
@@ -45,7 +45,7 @@ class Restorer:
         batch: int | None = None,
         tile: int | None = None,
         runs: int | None = None,
-        **hyper_parameters: float | None,
+        **hyper_parameters: float | str | None,
     ) -> None:
         if solver not in solvers.REGISTRY:
             raise InputError(f"unknown solver {solver!r}: choose one of {', '.join(solvers.REGISTRY)}")

@@ -33,7 +33,7 @@ def psnrs(text):
     [
         ("inpainting_random", ["--operator-seed", "4"]),
         ("inpainting_random", ["--missing", "0.5"]),
-        ("gaussian_deblurring", ["--std", "2"]),
+        ("gaussian_deblurring", ["--sigma", "2"]),
         ("jpeg_restoration", ["--quality", "10"]),
         ("denoising", []),
     ],
@@ -141,7 +141,7 @@ def bad_files(folder):
         ("restore photo.png -o out.png --task denoising --prior prior.safetensors", "not a safetensors file"),
         ("restore photo.png -o out.png --task denoising --prior other.safetensors", "not those of the network"),
         ("restore photo.png -o out.png --task denoising --prior nothing", "neither a prior"),
-        ("restore photo.png -o out.png --task denoising --std 3", "has no parameter 'std'"),
+        ("restore photo.png -o out.png --task denoising --sigma 3", "has no parameter 'sigma'"),
         ("restore photo.png -o out.png --task denoising --steps none", "invalid int value"),
         ("restore photo.png -o out.png --task denoising --device cuda", "torch finds no GPU"),
         ("restore photo.png -o out.png --task denoising --metrics tiny.png", "differ in channels or size"),

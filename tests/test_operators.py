@@ -135,9 +135,9 @@ def test_a_jpeg_measurement_is_a_fixed_point_of_its_operator():
     ("task", "arguments", "sentence"),
     [
         ("deblurring", {}, "unknown task 'deblurring': choose one of"),
-        ("denoising", {"std": 2}, "denoising has no parameter 'std'"),
-        ("gaussian_deblurring", {"std": -1}, "std must be a positive number"),
-        ("gaussian_deblurring", {"std": 20}, "the kernel reaches 80 pixels but a side of the image has 40"),
+        ("denoising", {"sigma": 2}, "denoising has no parameter 'sigma'"),
+        ("gaussian_deblurring", {"sigma": -1}, "sigma must be a positive number"),
+        ("gaussian_deblurring", {"sigma": 20}, "the kernel reaches 80 pixels but a side of the image has 40"),
         ("inpainting_box", {"box": (30, 0, 20, 20)}, "leaves the image"),
         ("inpainting_random", {"missing": 1.0}, "missing must be a share"),
         ("inpainting_random", {"mask": torch.ones(40, 50)}, "the mask is 50x40 but the image is 56x40"),

@@ -43,6 +43,12 @@ def parameters(task: str) -> list[str]:
     return [name for name in inspect.signature(REGISTRY[task]).parameters if name not in ("shape", "dtype", "device")]
 
 
+def image_shape(task: str, measured: Sequence[int], **arguments: object) -> tuple[int, ...]:
+    """The shape (C, H, W) of the image that a measurement of shape `measured` stands for."""
+    parameters(task)
+    return getattr(REGISTRY[task], "image_shape", Operator.image_shape)(measured, **arguments)
+
+
 def create(task: str, shape: Sequence[int], **arguments: object) -> Operator:
     """The operator of a task for images of shape (C, H, W), its parameters by keyword; see each class for them.
 
@@ -64,4 +70,14 @@ def create(task: str, shape: Sequence[int], **arguments: object) -> Operator:
     return REGISTRY[task](shape, **arguments)
 
 
-__all__ = ["REGISTRY", "Linear", "Operator", "blur", "create", "from_callable", "from_deepinv", "parameters"]
+__all__ = [
+    "REGISTRY",
+    "Linear",
+    "Operator",
+    "blur",
+    "create",
+    "from_callable",
+    "from_deepinv",
+    "image_shape",
+    "parameters",
+]

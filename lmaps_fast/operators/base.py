@@ -20,6 +20,7 @@ class Operator(torch.nn.Module):
 
     name: str = "the operator"
     noise: ClassVar[float] = 0.05  # standard deviation of the protocol's measurement noise
+    channelwise: ClassVar[bool] = False  # whether `local_map` may be called on single channels of D and of its data
     runs: ClassVar[int] = 1  # how many restorations to make, of which the one that fits y best is kept
 
     def __init__(self, shape: Sequence[int], dtype: torch.dtype = torch.float32, device: str = "cpu") -> None:
@@ -49,6 +50,15 @@ class Operator(torch.nn.Module):
     def precompute(self, y: Tensor) -> Tensor:
         """What `local_map` needs of y, computed once per measurement; y itself unless an operator knows better."""
         return y
+
+    def preview(self, y: Tensor) -> Tensor | None:
+        """y as images [B, C, H, W] to put beside the restored ones; None where a measurement is no image."""
+        return y if self.measurement_shape == self.shape else None
+
+    @classmethod
+    def image_shape(cls, measured: Sequence[int], **parameters: object) -> tuple[int, ...]:
+        """The shape (C, H, W) of the image that a measurement of shape `measured` stands for."""
+        return tuple(measured)
 
     def measure(self, x: Tensor, noise: float | None = None, seed: int = 0) -> Tensor:
         """y = A(x) + noise * eps, with eps standard normal from (seed, image). noise: the protocol's unless given."""

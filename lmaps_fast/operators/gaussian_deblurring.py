@@ -11,26 +11,26 @@ from lmaps_fast.operators.structures import Kronecker
 
 
 class GaussianDeblurring(Kronecker):
-    """A Gaussian of standard deviation `std` pixels, truncated at 4 std, the edge not repeated in the padding.
+    """A Gaussian of standard deviation `sigma` pixels, truncated at 4 sigma, the edge not repeated in the padding.
 
-    std = 3 is the protocol's "61x61" kernel: truncation leaves 25x25 of it, exactly a product of two vectors.
+    sigma = 3 is the protocol's "61x61" kernel: truncation leaves 25x25 of it, exactly a product of two vectors.
     """
 
     name = "gaussian_deblurring"
 
     def __init__(
-        self, shape: Sequence[int], std: float = 3.0, dtype: torch.dtype = torch.float32, device: str = "cpu"
+        self, shape: Sequence[int], sigma: float = 3.0, dtype: torch.dtype = torch.float32, device: str = "cpu"
     ) -> None:
-        kernel = gaussian_kernel(std)
+        kernel = gaussian_kernel(sigma)
         rows, columns = (reflect_matrix(kernel, n) for n in shape[1:])
         super().__init__(shape, rows, columns, dtype, device)
 
 
-def gaussian_kernel(std: float) -> Tensor:
-    """exp(-t^2 / (2 std^2)) for |t| <= int(4 std + 1/2), normalised to sum 1, float64."""
-    if not 0 < std < 1e3:
-        raise InputError(f"std must be a positive number of pixels below 1000, not {std}")
-    radius = int(4 * std + 0.5)
+def gaussian_kernel(sigma: float) -> Tensor:
+    """exp(-t^2 / (2 sigma^2)) for |t| <= int(4 sigma + 1/2), normalised to sum 1, float64."""
+    if not 0 < sigma < 1e3:
+        raise InputError(f"sigma must be a positive number of pixels below 1000, not {sigma}")
+    radius = int(4 * sigma + 0.5)
     t = torch.arange(-radius, radius + 1, dtype=torch.float64)
-    kernel = torch.exp(-0.5 * (t / std) ** 2)
+    kernel = torch.exp(-0.5 * (t / sigma) ** 2)
     return kernel / kernel.sum()

@@ -21,6 +21,7 @@ class PhaseRetrieval(Operator):
     """
 
     name = "phase_retrieval"
+    channelwise = True
     runs = 4
 
     def __init__(
@@ -32,6 +33,18 @@ class PhaseRetrieval(Operator):
         self.margin = tuple(int(oversampling / 8 * n) for n in shape[1:])
         self.size = tuple(n + 2 * m for n, m in zip(shape[1:], self.margin, strict=True))
         self.measurement_shape = (shape[0], *self.size)
+
+    @classmethod
+    def image_shape(cls, measured: Sequence[int], **parameters: object) -> tuple[int, ...]:
+        share = parameters.get("oversampling", 2.0) / 8  # type: ignore[operator]
+
+        def length(size: int) -> int:
+            for n in range(size, 0, -1):
+                if n + 2 * int(share * n) == size:
+                    return n
+            raise InputError(f"no image has a measurement of {size} frequencies on a side at this oversampling")
+
+        return (measured[0], *(length(size) for size in measured[1:]))
 
     def transform(self, x: Tensor) -> Tensor:
         """The complex spectrum of which A(x) is the magnitude."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lmaps_fast.errors import InputError
@@ -33,6 +34,15 @@ class SuperResolution(Kronecker):
             raise InputError(f"scale must be a whole number from 2 to the shorter side of the image, not {scale}")
         rows, columns = (reduction(n, int(scale), *METHODS[method]) for n in shape[1:])
         super().__init__(shape, rows, columns, dtype, device)
+
+    def preview(self, y: Tensor) -> Tensor:
+        """y enlarged by bicubic interpolation."""
+        return F.interpolate(y, self.shape[1:], mode="bicubic", align_corners=False)
+
+    @classmethod
+    def image_shape(cls, measured: Sequence[int], **parameters: object) -> tuple[int, ...]:
+        scale = parameters.get("scale", 4)
+        return (measured[0], measured[1] * scale, measured[2] * scale)  # type: ignore[operator]
 
 
 def keys(t: Tensor) -> Tensor:

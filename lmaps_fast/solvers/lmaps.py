@@ -18,6 +18,10 @@ class LMAPS:
         self.sigmas = polynomial(preset.steps, preset.sigma_max, preset.sigma_min)
         self.weights = [preset.weights(sigma) for sigma in self.sigmas]
 
+    def start(self, y: Tensor) -> Tensor | float:
+        shown = self.operator.preview(y) if self.preset.start == "measurement" else None
+        return 0.0 if shown is None else shown
+
     def begin(self, y: Tensor) -> Problem:
         return Problem(self.operator, y, self.backend)
 

@@ -16,6 +16,8 @@ class Fourier(Spectral):
     which `to_eigenbasis` gives; the filters take the real FFT, at half the work.
     """
 
+    channelwise = True
+
     transfer: Tensor  # [H, W / 2 + 1]
     s: Tensor  # [H, W]
     _s_pairs: Tensor  # [H, 2 (W / 2 + 1)], each eigenvalue for a real and an imaginary part

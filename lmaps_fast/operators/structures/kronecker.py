@@ -17,6 +17,8 @@ class Kronecker(Spectral):
     Coefficients are [B, C, p_h p_w, r_h r_w] for ranks r of each parity.
     """
 
+    channelwise = True
+
     rows: Tensor
     columns: Tensor
     V_h: Tensor

@@ -75,22 +75,23 @@ class Krylov(Linear):
     @torch.no_grad()
     def _lanczos(self, terms: int) -> "Recurrence":
         """The Lanczos process on the measurement of a random image with the spectrum of photographs, and noise."""
-        y = self(photo_like(self.shape).to(self.device, self.dtype))
-        noise = Noise(OPERATOR, 0, [0], y.shape[1:], y.dtype, y.device)()
-        g = self.adjoint(y + 0.1 * y.abs().square().mean().sqrt() * noise)
-        p, previous = g / g.norm().clamp(min=torch.finfo(self.dtype).tiny), g
+        shape = (1, *self.shape[1:]) if self.channelwise else self.shape
+        y = self(photo_like(shape).to(self.device, self.dtype))
+        y += 0.1 * y.abs().square().mean().sqrt() * Noise(OPERATOR, 0, [0], y.shape[1:], y.dtype, y.device)()
+        p = self.adjoint(y)
+        p, previous = p / p.norm().clamp(min=torch.finfo(self.dtype).tiny), p
         alpha: list[float] = []
         beta: list[float] = []
         for j in range(terms):
             following = self.normal(p)
-            alpha.append((following * p).sum().item())
-            following = following - alpha[j] * p
+            alpha.append(torch.dot(following.flatten(), p.flatten()).item())
+            following = following.sub(p, alpha=alpha[j])
             if j > 0:
-                following = following - beta[j - 1] * previous
+                following.sub_(previous, alpha=beta[j - 1])
             beta.append(following.norm().item())
             if beta[j] <= 100 * torch.finfo(self.dtype).eps * max(alpha):
                 break  # p spans, with those before, all that A^T A makes of it: the expansion is exact
-            p, previous = following / beta[j], p
+            p, previous = following.div_(beta[j]), p
         off = torch.tensor(beta[: len(alpha) - 1], dtype=torch.float64)
         T = torch.tensor(alpha, dtype=torch.float64).diag() + off.diag(1) + off.diag(-1)
         s, vectors = torch.linalg.eigh(T)

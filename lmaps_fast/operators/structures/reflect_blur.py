@@ -17,6 +17,8 @@ class ReflectBlur(Krylov):
     diagonal in no fixed basis unless the kernel is separable, so the local MAP is that of `Krylov`.
     """
 
+    channelwise = True
+
     transfer: Tensor
 
     def __init__(
