@@ -73,10 +73,12 @@ def build_parser() -> argparse.ArgumentParser:
     degrade = commands.add_parser("degrade", help="make a degraded image, to try a task on")
     degrade.add_argument("input", type=Path, metavar="IN")
     degrade.add_argument("-o", "--output", required=True, type=Path, metavar="OUT")
-    degrade.add_argument("--noise", type=float, metavar="STD", help="of the scale [-1, 1] (.05; JPEG, quantization: 0)")
 
     for command in (restore, degrade):
         command.add_argument("--task", required=True, metavar="NAME", help=", ".join(operators.REGISTRY))
+        command.add_argument(
+            "--noise", type=float, metavar="STD", help="of y, in the scale [-1, 1] (.05; JPEG, quantization: 0)"
+        )
         command.add_argument("--seed", type=int, default=0, metavar="K", help="of the noise (0)")
         command.add_argument("--operator-seed", type=int, default=0, metavar="K", help="of a drawn mask or stroke (0)")
         for name, options in TASK_OPTIONS.items():
@@ -120,13 +122,13 @@ def load(path: Path, arguments: argparse.Namespace, device: str, reference: Tens
     picture = image.Picture(image.read_array(path)) if path.suffix.lower() == ".npy" else image.read(path)
     y = picture.pixels.to(device)
     measured = tuple(y.shape[1:])
-    if reference is not None:
+    if reference is not None and min(reference.shape[2:]) >= operators.SMALLEST_SIDE:
         operator = make_operator(arguments, reference.shape[1:], device)
         if operator.measurement_shape == measured:
             return Measurement(operator, y, picture)
     shape = operators.image_shape(arguments.task, measured, **task_parameters(arguments))
     operator = make_operator(arguments, shape, device)
-    if isinstance(operator, JpegRestoration):
+    if operator.noise == 0:
         y = operator(y)  # back on the lattice of the quantizer, which the rounding of pixels has left
     return Measurement(operator, y, picture)
 
@@ -178,7 +180,7 @@ def restore_one(
         raise InputError(
             f"{arguments.metrics} and what {source} restores to differ in channels or size, {shapes}: give the original"
         )
-    chosen = {"tile": arguments.tile, "runs": arguments.runs}
+    chosen = {"tile": arguments.tile, "runs": arguments.runs, "noise": arguments.noise}
     restorer = Restorer(
         operator, prior, arguments.solver, arguments.steps, arguments.preset, arguments.backend, **chosen
     )

@@ -31,7 +31,8 @@ class Restorer:
     whole image; None: tiles of 1024 for images of more than AUTOMATIC_TILING = 3072 x 3072 pixels, for others none;
     0: never, for denoisers that must see the whole image. runs: how many restorations to make from different noise, of
     which that with the least |A(x) - y| is kept, for each image (the operator's own: 4 for phase retrieval, else 1).
-    Raises InputError for what it does not know.
+    noise: standard deviation of the measurement's noise, by which the tables that were measured for a denoiser are
+    scaled; the protocol's unless given. Raises InputError for what it does not know.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Restorer:
         batch: int | None = None,
         tile: int | None = None,
         runs: int | None = None,
+        noise: float | None = None,
         **hyper_parameters: float | str | None,
     ) -> None:
         if solver not in solvers.REGISTRY:
@@ -56,7 +58,7 @@ class Restorer:
         if tile:
             self.denoiser = denoisers.on_tiles(self.denoiser, tile)
         if not isinstance(preset, Preset):
-            preset = presets.get(operator.name, str(preset or getattr(self.denoiser, "preset", "paper")))
+            preset = presets.fitting(operator, str(preset or getattr(self.denoiser, "preset", "paper")), noise)
         self.preset = preset.override(steps=steps, **hyper_parameters)
         self.solver = solvers.REGISTRY[solver](operator, self.denoiser, self.preset, backend)
         self.runs = operator.runs if runs is None else runs

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -36,9 +37,19 @@ def psnrs(text):
         ("gaussian_deblurring", ["--sigma", "2"]),
         ("jpeg_restoration", ["--quality", "10"]),
         ("denoising", []),
+        ("super_resolution", ["--scale", "2"]),
+        ("super_resolution", ["--method", "average"]),
+        ("motion_deblurring", ["--operator-seed", "3"]),
+        ("motion_deblurring", ["--kernel", "kernel.png", "--padding", "circular"]),
+        ("high_dynamic_range", ["--gain", "1.5"]),
+        ("quantization", ["--bits", "3"]),
     ],
 )
 def test_degrade_and_restore(task, options, photo, tmp_path, capsys):
+    kernel = np.zeros((7, 9), np.uint8)
+    kernel[range(7), range(1, 8)] = 255
+    Image.fromarray(kernel).save(tmp_path / "kernel.png")
+    options = [str(tmp_path / option) if option == "kernel.png" else option for option in options]
     degraded, restored = tmp_path / "degraded.png", tmp_path / "restored.png"
     noise = ["--noise", "0.2"] if task == "denoising" else []
     assert main(["degrade", str(photo), "-o", str(degraded), "--task", task, *options, *noise]) == 0
@@ -105,6 +116,59 @@ def test_alpha_and_grey_survive(photo, tmp_path):
     np.testing.assert_array_equal(np.asarray(out)[..., 1], np.asarray(source)[..., 1])
 
 
+def test_measurements_that_are_no_images_go_through_npy(photo, tmp_path, capsys):
+    y, restored = tmp_path / "y.npy", tmp_path / "restored.png"
+    task = ["--task", "phase_retrieval"]
+    assert main(["degrade", str(photo), "-o", str(y), *task]) == 0
+    assert np.load(y).shape == (3, 120, 144)
+    arguments = ["restore", str(y), "-o", str(restored), *task, "--steps", "2", "--runs", "1", "--plot"]
+    assert main([*arguments, "--metrics", str(photo)]) == 0
+    assert Image.open(restored).size == (96, 80)
+    assert len(psnrs(capsys.readouterr().out)) == 1  # there is no degraded image to compare with
+    # Any task may go this way, without the rounding and clipping of an image file.
+    assert main(["degrade", str(photo), "-o", str(y), "--task", "denoising", "--noise", "1"]) == 0
+    assert np.abs(np.load(y)).max() > 1.5
+
+
+def test_a_side_that_the_scale_does_not_divide(photo, tmp_path):
+    odd, small, out = tmp_path / "odd.png", tmp_path / "small.png", tmp_path / "out.png"
+    Image.open(photo).crop((0, 0, 90, 79)).save(odd)
+    task = ["--task", "super_resolution", "--steps", "2"]
+    assert main(["degrade", str(odd), "-o", str(small), *task[:2]]) == 0
+    assert Image.open(small).size == (23, 20)
+    assert main(["restore", str(small), "-o", str(out), *task]) == 0
+    assert Image.open(out).size == (92, 80)
+    assert main(["restore", str(small), "-o", str(out), *task, "--metrics", str(odd)]) == 0
+    assert Image.open(out).size == (90, 79)
+
+
+def test_tasks_lists_every_task_with_its_options(capsys):
+    assert main(["tasks"]) == 0
+    text = capsys.readouterr().out
+    for task in lf.operators.REGISTRY:
+        assert f"{task}\n  " in text
+    for option in ("--scale", "--kernel", "--sigma", "--mask", "--bits", "--quality", "--weights"):
+        assert option in text
+
+
+def test_tiles_from_the_command_line(photo, tmp_path):
+    whole, tiled = tmp_path / "whole.png", tmp_path / "tiled.png"
+    task = ["--task", "inpainting_random", "--missing", ".4", "--steps", "3"]
+    assert main(["restore", str(photo), "-o", str(whole), *task]) == 0
+    assert main(["restore", str(photo), "-o", str(tiled), *task, "--tile", "64"]) == 0
+    assert lf.metrics.psnr(image.read(whole).pixels, image.read(tiled).pixels) > 40
+
+
+def test_a_random_network_is_announced_in_one_sentence(photo, tmp_path, capsys):
+    arguments = ["degrade", str(photo), "-o", str(tmp_path / "out.png"), "--task", "nonlinear_deblurring"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main(arguments) == 0
+    error = capsys.readouterr().err
+    assert error.startswith("lmaps-fast: nonlinear_deblurring without weights uses a random network")
+    assert error.count("\n") == 1
+
+
 def test_info_names_what_runs(capsys):
     assert main(["info"]) == 0
     text = capsys.readouterr().out
@@ -116,7 +180,10 @@ def bad_files(folder):
     (folder / "text.png").write_text("no image")
     Image.fromarray(np.zeros((200, 200, 3), np.uint8)).save(folder / "cut.jpg")
     (folder / "cut.jpg").write_bytes((folder / "cut.jpg").read_bytes()[:700])
+    (folder / "text.npy").write_text("no array")
     Image.new("RGB", (15, 40)).save(folder / "tiny.png")
+    Image.new("L", (4, 4), 255).save(folder / "tiny_even.png")
+    Image.new("L", (5, 5), 0).save(folder / "tiny_black.png")
     Image.new("L", (50, 50), 255).save(folder / "mask_size.png")
     Image.new("L", (96, 80), 0).save(folder / "mask_black.png")
     Image.fromarray(np.full((80, 96), np.nan, np.float32)).save(folder / "nan.tif")
@@ -137,7 +204,7 @@ def bad_files(folder):
         ("restore tiny.png -o out.png --task denoising", "smallest that can be restored is 16x16"),
         ("restore photo.png -o none/out.png --task denoising", "no such folder"),
         ("restore photo.png -o /proc/out.png --task denoising", "cannot write into this folder"),
-        ("restore photo.png -o out.gif --task denoising", "unknown image ending"),
+        ("restore photo.png -o out.gif --task denoising", "unknown ending"),
         ("restore photo.png -o out.png --task denoising --prior prior.safetensors", "not a safetensors file"),
         ("restore photo.png -o out.png --task denoising --prior other.safetensors", "not those of the network"),
         ("restore photo.png -o out.png --task denoising --prior nothing", "neither a prior"),
@@ -148,6 +215,14 @@ def bad_files(folder):
         ("restore photo.png -o out.png --task jpeg_restoration", "not a JPEG file: give its quality"),
         ("restore photo.png tiny.png -o out.png --task denoising", "several inputs need an existing folder"),
         ("restore photo.png -o photo.png --task denoising", "is input and output"),
+        ("degrade photo.png -o out.png --task phase_retrieval", "write it as .npy"),
+        ("restore text.npy -o out.png --task phase_retrieval", "not a .npy file"),
+        ("restore photo.png -o out.npy --task denoising", "unknown ending '.npy'"),
+        ("degrade photo.png -o out.png --task super_resolution --scale 1", "scale must be a whole number from 2"),
+        ("degrade photo.png -o out.png --task motion_deblurring --kernel tiny_even.png", "two odd sides"),
+        ("degrade photo.png -o out.png --task motion_deblurring --kernel tiny_black.png", "zero everywhere"),
+        ("restore photo.png -o out.png --task denoising --tile 70", "multiple of 8"),
+        ("restore photo.png -o out.png --task denoising --runs 0", "runs must be at least 1"),
         ("degrade photo.png -o out.png --task denoising --noise -1", "noise must not be negative"),
         ("degrade photo.png -o out.jpg --task jpeg_restoration --quality 0", "quality must be from 1 to 100"),
         ("polish photo.png", "invalid choice"),

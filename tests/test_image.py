@@ -119,9 +119,9 @@ def test_files_that_are_no_images(tmp_path):
 def test_outputs_that_cannot_be_written(tmp_path):
     picture = image.Picture(torch.zeros(1, 3, 16, 16))
     for path, sentence in (
-        (tmp_path / "out.xyz", "unknown image ending"),
+        (tmp_path / "out.xyz", "unknown ending"),
         (tmp_path / "none" / "out.png", "no such folder"),
-        (tmp_path, "unknown image ending"),
+        (tmp_path, "unknown ending"),
         ("/proc/out.png", "cannot write into this folder"),
     ):
         with pytest.raises(lf.InputError, match=sentence):

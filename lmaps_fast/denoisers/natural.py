@@ -122,6 +122,11 @@ class Natural:
 
     def __call__(self, x: Tensor, sigma: float) -> Tensor:
         height, width = x.shape[2:]
+        if x.shape[1] not in (1, 3) or min(height, width) < SIZE_MULTIPLE:
+            raise InputError(
+                f"the prior natural is for grey or RGB images of at least {SIZE_MULTIPLE}x{SIZE_MULTIPLE} pixels, not "
+                f"{list(x.shape[1:])}: give a denoiser of your own"
+            )
         padded = F.pad(x, (0, -width % SIZE_MULTIPLE, 0, -height % SIZE_MULTIPLE), mode="reflect")
         if x.shape[1] == 1:
             return self._grey(padded, sigma)[..., :height, :width]

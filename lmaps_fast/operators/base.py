@@ -55,6 +55,15 @@ class Operator(torch.nn.Module):
         """y as images [B, C, H, W] to put beside the restored ones; None where a measurement is no image."""
         return y if self.measurement_shape == self.shape else None
 
+    def first_guess(self, y: Tensor) -> Tensor | None:
+        """A first estimate of the image from y alone, [B, C, H, W], where there is an obvious one."""
+        return self.preview(y)
+
+    @property
+    def severity(self) -> float:
+        """How large the errors of a measurement without noise are relative to the protocol's."""
+        return 1.0
+
     @classmethod
     def image_shape(cls, measured: Sequence[int], **parameters: object) -> tuple[int, ...]:
         """The shape (C, H, W) of the image that a measurement of shape `measured` stands for."""

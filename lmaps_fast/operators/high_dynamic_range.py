@@ -42,6 +42,9 @@ class HighDynamicRange(Operator):
     def forward(self, x: Tensor) -> Tensor:
         return (self.gain * x).clamp(-1, 1)
 
+    def first_guess(self, y: Tensor) -> Tensor:
+        return y / self.gain
+
     def gradient(self, x: Tensor, y: Tensor) -> Tensor:
         clipped = self(x)
         slope = torch.where(clipped == self.gain * x, self.inside, self.outside)

@@ -59,6 +59,12 @@ class JpegRestoration(Operator):
         )
         return operator, operator(operator.codec.from_planes(file.planes).to(device, dtype))
 
+    @property
+    def severity(self) -> float:
+        """Mean quantization step of the 16 lowest frequencies of luma over 120 (between qualities 5 and 10), at most 1:
+        found to track the best noise levels from quality 5 to 90."""
+        return min(1.0, self.codec.tables[0, :4, :4].mean().item() / 120)
+
     def forward(self, x: Tensor) -> Tensor:
         return self.codec(x)
 

@@ -28,6 +28,11 @@ class Quantization(Operator):
             raise InputError(f"bits must be a whole number from 1 to 16, not {bits}")
         self.intervals = 2 ** int(bits) - 1
 
+    @property
+    def severity(self) -> float:
+        """The step between two levels over that of two bits."""
+        return 3 / self.intervals
+
     def forward(self, x: Tensor) -> Tensor:
         n = self.intervals
         return (n * (x + 1) / 2 + 0.5).floor() * (2 / n) - 1

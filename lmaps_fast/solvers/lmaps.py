@@ -19,8 +19,8 @@ class LMAPS:
         self.weights = [preset.weights(sigma) for sigma in self.sigmas]
 
     def start(self, y: Tensor) -> Tensor | float:
-        shown = self.operator.preview(y) if self.preset.start == "measurement" else None
-        return 0.0 if shown is None else shown
+        guess = self.operator.first_guess(y) if self.preset.start == "measurement" else None
+        return 0.0 if guess is None else guess
 
     def begin(self, y: Tensor) -> Problem:
         return Problem(self.operator, y, self.backend)
