@@ -122,12 +122,12 @@ def load(path: Path, arguments: argparse.Namespace, device: str, reference: Tens
     picture = image.Picture(image.read_array(path)) if path.suffix.lower() == ".npy" else image.read(path)
     y = picture.pixels.to(device)
     measured = tuple(y.shape[1:])
+    operator = None
     if reference is not None and min(reference.shape[2:]) >= operators.SMALLEST_SIDE:
         operator = make_operator(arguments, reference.shape[1:], device)
-        if operator.measurement_shape == measured:
-            return Measurement(operator, y, picture)
-    shape = operators.image_shape(arguments.task, measured, **task_parameters(arguments))
-    operator = make_operator(arguments, shape, device)
+    if operator is None or operator.measurement_shape != measured:
+        shape = operators.image_shape(arguments.task, measured, **task_parameters(arguments))
+        operator = make_operator(arguments, shape, device)
     if operator.noise == 0:
         y = operator(y)  # back on the lattice of the quantizer, which the rounding of pixels has left
     return Measurement(operator, y, picture)
