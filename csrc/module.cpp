@@ -78,6 +78,13 @@ PYBIND11_MODULE(_C, m) {
                             reinterpret_cast<const void*>(y), batch, height, width, is_double, weights, tables},
                            threads);
   });
+  m.def("cpu_add_normal", [](Address out, Address x, const std::vector<uint64_t>& keys, int64_t pixels, uint32_t draw,
+                             double sigma, bool is_double, int threads) {
+    py::gil_scoped_release release;
+    cpu_kernels().add_normal({reinterpret_cast<void*>(out), reinterpret_cast<const void*>(x), keys.data(),
+                              int64_t(keys.size()), pixels, draw, sigma, is_double},
+                             threads);
+  });
   m.def("isa", [] { return std::string(cpu_kernels().isa); });
   m.def("available_isas", [] {
     std::vector<std::string> names;

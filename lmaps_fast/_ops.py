@@ -137,7 +137,26 @@ def _jpeg_map(
     return out
 
 
-for _operation in (_diagonal_map, _spectral_update, _clip_map, _quantization_map, _phase_projection, _jpeg_map):
+@torch.library.custom_op("lmaps_fast::add_normal", mutates_args=(), device_types="cpu")
+def _add_normal(x: Tensor, keys: list[int], draw: int, sigma: float) -> Tensor:
+    _check(x=x)
+    if len(keys) != len(x):
+        raise InputError(f"there are {len(keys)} keys but x holds {len(x)} images: give one key for each")
+    out = torch.empty_like(x)
+    arguments = (keys, x[0].numel() if len(x) else 0, draw, sigma, x.dtype == torch.float64, torch.get_num_threads())
+    dispatch.native().cpu_add_normal(out.data_ptr(), x.data_ptr(), *arguments)
+    return out
+
+
+for _operation in (
+    _diagonal_map,
+    _spectral_update,
+    _clip_map,
+    _quantization_map,
+    _phase_projection,
+    _jpeg_map,
+    _add_normal,
+):
     _operation.register_fake(lambda D, *_: torch.empty_like(D))
 
 
@@ -159,6 +178,10 @@ def quantization_map(D: Tensor, y: Tensor, intervals: int, weights: Weights) -> 
 
 def phase_projection(X: Tensor, y: Tensor) -> Tensor:
     return _phase_projection(X, y)
+
+
+def add_normal(x: Tensor, keys: list[int], draw: int, sigma: float) -> Tensor:
+    return _add_normal(x, keys, draw, sigma)
 
 
 def jpeg_map(D: Tensor, y: Tensor, codec: JpegCodec, weights: Weights) -> Tensor:

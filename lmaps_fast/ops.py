@@ -6,6 +6,8 @@ D, y and results share one dtype (float32 or float64) and device.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -154,6 +156,39 @@ def jpeg_map_torch(D: Tensor, y: Tensor, codec: JpegCodec, weights: Weights) -> 
     return x
 
 
+def add_normal(x: Tensor, keys: Sequence[int], draw: int, sigma: float, *, backend: str | None = None) -> Tensor:
+    """x + sigma * eps, where eps of image n is a function of (keys[n], draw, position) and standard normal.
+
+    x: [B, ...], real; keys: B whole numbers of 63 bits; draw: from 0. Philox4x32-10 with the counter (position, draw)
+    and Box-Muller in float32, as csrc/core/normal.h lays them out; equal on all backends but for the last digits.
+    """
+    run = dispatch.resolve("add_normal", _ADD_NORMAL, x.device.type, backend)
+    return run(x.contiguous(), list(keys), draw, sigma)
+
+
+def add_normal_torch(x: Tensor, keys: list[int], draw: int, sigma: float) -> Tensor:
+    pixels = x[0].numel() if len(x) else 0
+    words, out = 0xFFFFFFFF, torch.empty_like(x)
+    counter = torch.arange(-(-pixels // 256) * 64, device=x.device)
+    for image, key, target in zip(x, keys, out, strict=True):
+        c = [counter & words, counter >> 32, torch.full_like(counter, draw), torch.zeros_like(counter)]
+        k0, k1 = key & words, key >> 32
+        for _ in range(10):
+            p, q = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]  # of 64 bits, whose sign is their highest
+            c = [(q >> 32 & words) ^ c[1] ^ k0, q & words, (p >> 32 & words) ^ c[3] ^ k1, p & words]
+            k0, k1 = k0 + 0x9E3779B9 & words, k1 + 0xBB67AE85 & words
+        numbers = []
+        for u, v in (c[:2], c[2:]):
+            radius = (-2 * (((u >> 8) + 1).float() * 2**-24).log()).sqrt()
+            quadrant = (v >> 31) + 2 * (v >> 30 & 1)
+            angle = (math.pi / 2) * (quadrant + ((v >> 6) & 0xFFFFFF).double() * 2**-24 - 0.5)
+            numbers += [radius * angle.cos().float(), radius * angle.sin().float()]
+        eps = torch.stack([n.view(-1, 64) for n in numbers], 1).flatten()[:pixels]
+        target.copy_(image + sigma * eps.view_as(image).to(x.dtype))
+    return out
+
+
+_ADD_NORMAL = {"cpu": _ops.add_normal, "torch": add_normal_torch}
 _DIAGONAL_MAP = {
     "cuda": _ops.diagonal_map,
     "triton": _triton("diagonal_map"),

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lmaps_fast import ops
+
 # Separate streams for separate purposes: with one seed, the noise of a measurement must not return in the sampler.
 MEASUREMENT, SAMPLER, DENOISER, OPERATOR = 0, 1, 2, 3
 
@@ -20,7 +22,7 @@ class Noise:
     """Standard normal draws for a batch, one stream per image.
 
     A draw depends on the seed, on the image's number and on how many draws came before it, never on the batch that the
-    image is in. Calling it returns [B, *shape].
+    image is in, nor on the device. Calling it returns [B, *shape]; of complex numbers each part has variance 1/2.
     """
 
     def __init__(
@@ -32,16 +34,18 @@ class Noise:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.generators = [
-            torch.Generator(device=device).manual_seed(seed_of(purpose, seed, image)) for image in images
-        ]
-        self.shape, self.dtype, self.device = tuple(shape), dtype, device
+        self.keys = [seed_of(purpose, seed, image) for image in images]
+        self.shape, self.dtype, self.device, self.draw = tuple(shape), dtype, device, 0
 
     def __call__(self) -> Tensor:
-        out = torch.empty(len(self.generators), *self.shape, dtype=self.dtype, device=self.device)
-        for one, generator in zip(out, self.generators, strict=True):
-            one.normal_(generator=generator)
-        return out
+        return self.add(torch.zeros(len(self.keys), *self.shape, dtype=self.dtype, device=self.device), 1.0)
+
+    def add(self, x: Tensor, sigma: float) -> Tensor:
+        """x + sigma * eps with the next draw, in one pass. x: [B, *shape]."""
+        draw, self.draw = self.draw, self.draw + 1
+        if x.is_complex():
+            return torch.view_as_complex(ops.add_normal(torch.view_as_real(x), self.keys, draw, sigma * math.sqrt(0.5)))
+        return ops.add_normal(x, self.keys, draw, sigma)
 
 
 def renoise(x: Tensor, x0: Tensor, sigma: float, sigma_next: float, rho: float, noise: Noise) -> Tensor:
@@ -52,5 +56,5 @@ def renoise(x: Tensor, x0: Tensor, sigma: float, sigma_next: float, rho: float, 
     if rho < 1:
         out = torch.lerp(x0, x, sigma_next / sigma * math.sqrt(1 - rho * rho))
     if rho > 0:
-        out = torch.add(out, noise(), alpha=sigma_next * rho)
+        out = noise.add(out, sigma_next * rho)
     return out

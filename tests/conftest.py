@@ -36,7 +36,7 @@ def random_weights(task: str, generator: torch.Generator, steps: int) -> lf.loca
     if task == "high_dynamic_range":
         share /= 4  # its slope is 2
     if task == "phase_retrieval":
-        share /= 100  # not convex: larger steps make chaos of rounding errors
+        share /= 400  # not convex: larger steps make chaos of rounding errors
     return lf.local_map.Weights(lam=lam, k2=k2, lr=share / (lam + (1 - lam) * k2), steps=steps)
 
 

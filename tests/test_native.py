@@ -30,7 +30,7 @@ for dtype in (torch.float64, torch.float32):
             D = photo_like(2, shape, dtype, seed=5)
             weights = random_weights(task, torch.Generator().manual_seed(1), 100)
             key = f"{task} {shape} {dtype}"
-            out[key] = lf.local_map.solve(operator, D, operator.measure(x), weights, backend="cpu")
+            out[key] = lf.local_map.solve(operator, D, operator.measure(x, noise=0.0), weights, backend="cpu")
 torch.save(out, sys.argv[1])
 """
 
@@ -103,6 +103,20 @@ def test_opcheck_and_compile():
         lambda d: torch.ops.lmaps_fast.diagonal_map(d, y, pixels, *numbers) + 1, backend="aot_eager"
     )
     torch.testing.assert_close(compiled(D), torch.ops.lmaps_fast.diagonal_map(D, y, pixels, *numbers) + 1)
+
+
+def test_nan_is_passed_on():
+    D, y, s = torch.full((1, 1, 16, 16), float("nan")), torch.zeros(1, 1, 16, 16), torch.ones(1, 1, 16, 16)
+    weights = lf.local_map.Weights(0.2, 5.0, 0.05, 20)
+    for result in (
+        lf.ops.diagonal_map(D, y, s, weights, backend="cpu"),
+        lf.ops.spectral_update(D, y, s[0, 0], weights, backend="cpu"),
+        lf.ops.clip_map(D, y, 2.0, 2.0, 2.0, weights, backend="cpu"),
+        lf.ops.clip_map(D, y, 2.0, 2.0, 0.0, weights, backend="cpu"),
+        lf.ops.quantization_map(D, y, 3, weights, backend="cpu"),
+        lf.ops.phase_projection(torch.complex(D, D), torch.ones(1, 1, 16, 16, 2), backend="cpu"),
+    ):
+        assert result.isnan().all()
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,17 @@ struct PointwiseArguments {
   double parameters[3];
 };
 
+// out[n, i] = x[n, i] + sigma * (normal number i of keys[n] and draw)
+struct NormalArguments {
+  void* out;
+  const void* x;
+  const uint64_t* keys;
+  int64_t images, pixels;
+  uint32_t draw;
+  double sigma;
+  bool is_double;
+};
+
 // out, D, y: [batch, channels, height, width]
 struct JpegArguments {
   void* out;

@@ -108,12 +108,13 @@ struct QuantizationMap {
 template <typename T>
 struct PhaseProjection {
   static constexpr int kGroup = 2;
+  static constexpr T kTiny = T(1e-37);
 
   template <int N>
   LMAPS_FN void operator()(const T (&X)[N], const T (&y)[N], T (&out)[N]) const {
     for (int j = 0; j < N; j += 2) {
       const T square = X[j] * X[j] + X[j + 1] * X[j + 1];
-      const T scale = square > T(0) ? y[j] / std::sqrt(square) : T(0);
+      const T scale = y[j] / std::sqrt(square > kTiny ? square : kTiny);
       out[j] = scale * X[j];
       out[j + 1] = scale * X[j + 1];
     }

@@ -6,5 +6,6 @@ namespace LMAPS_NAMESPACE {
 
 void pointwise(Pointwise name, const PointwiseArguments& arguments, int threads);
 void jpeg_map(const JpegArguments& arguments, int threads);
+void add_normal(const NormalArguments& arguments, int threads);
 
 }  // namespace LMAPS_NAMESPACE

@@ -78,8 +78,7 @@ class Operator(torch.nn.Module):
         y = self(x)
         if level == 0:
             return y
-        eps = Noise(MEASUREMENT, seed, range(len(y)), y.shape[1:], y.dtype, y.device)
-        return y + level * eps()
+        return Noise(MEASUREMENT, seed, range(len(y)), y.shape[1:]).add(y, level)
 
     def check_image(self, x: Tensor) -> None:
         self._check(x, self.shape, "the image")

@@ -24,8 +24,8 @@ class Step:
 class Solver(Protocol):
     sigmas: list[float]  # from high to low, ending in 0
 
-    def start(self, y: Tensor) -> Tensor | float:
-        """The image that the noise of sigmas[0] is added to, [B, C, H, W] or 0."""
+    def start(self, y: Tensor) -> Tensor:
+        """The images that the noise of sigmas[0] is added to, [B, C, H, W]."""
 
     def begin(self, y: Tensor) -> Any:
         """What the steps need of the measurement, computed once."""
@@ -48,7 +48,7 @@ def sample(
     dtype = y.real.dtype if y.is_complex() else y.dtype
     noise = Noise(SAMPLER, seed, images, shape, dtype, y.device)
     data, sigmas = solver.begin(y), solver.sigmas
-    x = solver.start(y) + sigmas[0] * noise()
+    x = noise.add(solver.start(y), sigmas[0])
     for i in range(len(sigmas) - 1):
         x, x0 = solver.step(x, i, data, noise)
         if callback is not None:

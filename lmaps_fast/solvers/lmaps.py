@@ -1,5 +1,6 @@
 """Local MAP Sampling (Zhang, Brekelmans, Ver Steeg, arXiv 2510.07343), Eq. 8b and 13."""
 
+import torch
 from torch import Tensor
 
 from lmaps_fast.denoisers import Denoiser
@@ -18,9 +19,10 @@ class LMAPS:
         self.sigmas = polynomial(preset.steps, preset.sigma_max, preset.sigma_min)
         self.weights = [preset.weights(sigma) for sigma in self.sigmas]
 
-    def start(self, y: Tensor) -> Tensor | float:
+    def start(self, y: Tensor) -> Tensor:
         guess = self.operator.first_guess(y) if self.preset.start == "measurement" else None
-        return 0.0 if guess is None else guess
+        grey = torch.zeros((), dtype=self.operator.dtype, device=y.device)
+        return grey.expand(len(y), *self.operator.shape) if guess is None else guess
 
     def begin(self, y: Tensor) -> Problem:
         return Problem(self.operator, y, self.backend)
