@@ -55,7 +55,9 @@ def test_every_isa_of_this_machine_reaches_the_same_numbers(tmp_path):
             if key.startswith(QUANTIZED) and value.dtype == torch.float32:  # rounding boundaries: flips
                 assert ((value - base[key]).abs() > 1e-4).double().mean() < 2e-3, (isa, key)
             else:
-                tolerance = 1e-11 if value.dtype == torch.float64 else 1e-3 if "phase" in key else 2e-5
+                # The polynomials of motion deblurring hang on random numbers, which are equal to float32 only.
+                loose = key.startswith(("phase", "motion"))
+                tolerance = (1e-6 if loose else 1e-12) if value.dtype == torch.float64 else (1e-3 if loose else 2e-5)
                 torch.testing.assert_close(value, base[key], rtol=tolerance, atol=tolerance, msg=f"{isa} {key}")
 
 

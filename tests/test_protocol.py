@@ -130,6 +130,21 @@ def test_phase_retrieval_is_the_centred_oversampled_transform():
     assert (Av.norm() / constant.norm()).item() == pytest.approx(0.5, abs=1e-12)
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
+@pytest.mark.parametrize("shape", [(3, 37, 53), (1, 40, 48)], ids=str)
+def test_phase_retrieval_equals_the_loop_where_no_frequency_is_near_zero(shape, dtype, tolerance):
+    operator = lf.operators.create("phase_retrieval", shape, dtype=dtype)
+    x = 0.05 * photo_like(2, shape, dtype) - 1  # dark, but for one bright point, whose spectrum is flat
+    x[..., shape[1] // 2, shape[2] // 3] = 20.0
+    y, D = operator.measure(x, noise=0.01), 0.9 * x - 0.1
+    assert operator(D).min() > 0.05
+    weights = lf.local_map.Weights(0.1, 1.0, 0.5, 100)
+    loop = lf.local_map.gradient_descent(operator, D, y, weights)
+    for backend in ("cpu", "torch"):
+        result = lf.local_map.solve(operator, D, y, weights, backend)
+        assert (result - loop).norm() <= tolerance * (loop - D).norm()
+
+
 def test_the_best_of_several_runs_is_chosen_by_misfit():
     operator = lf.operators.create("phase_retrieval", (1, 32, 32))
     assert operator.runs == 4
