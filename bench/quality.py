@@ -77,7 +77,7 @@ def main() -> None:
                     panels.append((f"{task}, {caption}" if not panels else caption, x[i : i + 1]))
         rows.append(panels)
     if arguments.pictures and arguments.show:
-        plot.sheet(arguments.pictures, rows)
+        plot.sheet(arguments.pictures, rows, quality=80)
 
 
 if __name__ == "__main__":

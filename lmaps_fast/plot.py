@@ -17,8 +17,8 @@ def side_by_side(path: str | os.PathLike, panels: Sequence[Panel]) -> None:
     sheet(path, [panels])
 
 
-def sheet(path: str | os.PathLike, rows: Sequence[Sequence[Panel]]) -> None:
-    """Write rows of panels, each under its caption, as one picture."""
+def sheet(path: str | os.PathLike, rows: Sequence[Sequence[Panel]], **options: object) -> None:
+    """Write rows of panels, each under its caption, as one picture. options: of Pillow's writer, such as quality."""
     drawn = [[(text, Image.fromarray(image.to_array(image.Picture(x))).convert("RGB")) for text, x in r] for r in rows]
     heights = [max(picture.height for _, picture in row) + CAPTION + MARGIN for row in drawn]
     widths = [sum(picture.width + MARGIN for _, picture in row) + MARGIN for row in drawn]
@@ -31,4 +31,4 @@ def sheet(path: str | os.PathLike, rows: Sequence[Sequence[Panel]]) -> None:
             canvas.paste(picture, (left, top + CAPTION))
             left += picture.width + MARGIN
         top += height
-    image.write_image(path, canvas)
+    image.write_image(path, canvas, **options)

@@ -83,12 +83,12 @@ PAPER = {
 
 # Found on crops of training photographs for 20 network calls of "natural": by bench/search_preset.py, on ten crops of
 # 144x144 (`--photos 10 --size 144`); phase retrieval by a grid over k1, lr k2, sigma_max and sigma_min on six of 96x96.
-# Then lr was lowered to 1 / (k2 |A|^2) at most, so that the steps converge at every noise level, and sigma_max of
-# inpainting raised by half on ten other crops: below it holes stay open. Nonlinear deblurring, whose real network is
-# not here to tune on, has the paper's weights with fewer and longer steps.
+# Then lr was lowered to 1 / (k2 |A|^2) at most, so that the steps converge at every noise level. sigma_max of
+# inpainting was set on other crops: with less, holes stay open; with more, large holes drift off over many calls.
+# Nonlinear deblurring, whose real network is not here to tune on, has the paper's weights with fewer, longer steps.
 NATURAL = {
     "super_resolution": Preset(20, 100, 0.05, 0.15, 20, 0.24, 0.012, start="measurement"),
-    "inpainting_box": Preset(20, 100, 0.04, 0.5, 25, 16.0, 0.019, start="measurement"),
+    "inpainting_box": Preset(20, 100, 0.04, 0.5, 25, 2.0, 0.019, start="measurement"),
     "inpainting_random": Preset(20, 100, 0.08, 0.22, 12, 1.5, 0.019, start="measurement"),
     "gaussian_deblurring": Preset(20, 100, 0.02, 0.22, 50, 0.39, 0.012, start="measurement"),
     "motion_deblurring": Preset(20, 100, 0.02, 0.25, 50, 0.15, 0.012, start="measurement"),
