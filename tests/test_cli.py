@@ -52,7 +52,8 @@ def test_degrade_and_restore(task, options, photo, tmp_path, capsys):
     options = [str(tmp_path / option) if option == "kernel.png" else option for option in options]
     degraded, restored = tmp_path / "degraded.png", tmp_path / "restored.png"
     noise = ["--noise", "0.2"] if task == "denoising" else []
-    assert main(["degrade", str(photo), "-o", str(degraded), "--task", task, *options, *noise]) == 0
+    options = [*options, *noise]
+    assert main(["degrade", str(photo), "-o", str(degraded), "--task", task, *options]) == 0
     arguments = [str(degraded), "-o", str(restored), "--task", task, *options, "--metrics", str(photo), "--plot"]
     assert main(["restore", *arguments, "--seed", "3"]) == 0
     before, after = psnrs(capsys.readouterr().out)

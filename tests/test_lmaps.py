@@ -158,6 +158,25 @@ def test_a_mild_jpeg_is_hardly_changed_at_worst(quality, photo):
     assert lf.metrics.psnr(restored, photo).item() > lf.metrics.psnr(y, photo).item() - 0.15
 
 
+@pytest.mark.parametrize("noise", [0.0125, 0.2])
+def test_a_preset_follows_the_noise_it_is_told(noise, photo):
+    operator = lf.operators.create("denoising", (3, 96, 96))
+    y = operator.measure(photo, noise=noise)
+    told, untold = (lf.metrics.psnr(lf.restore(y, operator, noise=n), photo).item() for n in (noise, None))
+    assert told > untold + 1
+    assert told > lf.metrics.psnr(y, photo).item()
+    paper = lf.Restorer(operator, preset="paper", noise=noise).preset
+    assert paper == lf.presets.get("denoising", "paper")  # the paper's table is constant
+
+
+def test_presets_keep_to_the_noise_levels_of_the_prior():
+    for task, arguments in (("jpeg_restoration", {"quality": 95}), ("quantization", {"bits": 12})):
+        preset = lf.presets.fitting(lf.operators.create(task, (3, 16, 16), **arguments), "natural")
+        assert preset.sigma_min >= lf.presets.LEAST_SIGMA
+        assert preset.sigma_max >= 2 * preset.sigma_min
+    assert lf.presets.fitting(lf.operators.create("denoising", (3, 16, 16)), "natural", noise=0.0).k1 > 0
+
+
 def test_a_restoration_from_phases_fits_its_measurement(photo):
     operator = lf.operators.create("phase_retrieval", (3, 96, 96))
     y = operator.measure(photo)
@@ -189,9 +208,13 @@ def test_bad_requests():
         ({"backend": "gpu"}, "unknown backend"),
         ({"sigma_max": 0.001}, "0 < sigma_min < sigma_max"),
         ({"start": "middle"}, "unknown start 'middle'"),
+        ({"noise": -0.1}, "noise must be finite and not negative"),
     ):
         with pytest.raises(lf.InputError, match=sentence):
             lf.restore(y, operator, **arguments)
+    jpeg = lf.operators.create("jpeg_restoration", (3, 16, 16))
+    with pytest.raises(lf.InputError, match="for measurements without noise: leave noise out"):
+        lf.restore(y, jpeg, noise=0.1)
     callable_operator = lf.operators.from_callable(lambda x: x, (2, 16, 16), linear=True)
     with pytest.raises(lf.InputError, match="the prior natural is for grey or RGB images"):
         lf.restore(torch.zeros(1, 2, 16, 16), callable_operator, preset=lf.Preset(2, 2, 0.1, 0.2, 1.0))
