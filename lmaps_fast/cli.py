@@ -240,15 +240,16 @@ def tasks() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0 for success, 2 after one sentence on standard error for bad input."""
-    warnings.showwarning = lambda message, *_: print(f"lmaps-fast: {message}", file=sys.stderr)
     try:
         arguments = build_parser().parse_args(argv)
-        if arguments.command == "restore":
-            run_restore(arguments)
-        elif arguments.command == "degrade":
-            run_degrade(arguments)
-        else:
-            print(tasks() if arguments.command == "tasks" else info.report())
+        with warnings.catch_warnings():  # which also puts showwarning back
+            warnings.showwarning = lambda message, *_: print(f"lmaps-fast: {message}", file=sys.stderr)
+            if arguments.command == "restore":
+                run_restore(arguments)
+            elif arguments.command == "degrade":
+                run_degrade(arguments)
+            else:
+                print(tasks() if arguments.command == "tasks" else info.report())
     except InputError as error:
         print(f"lmaps-fast: {error}", file=sys.stderr)
         return 2

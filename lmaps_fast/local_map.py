@@ -84,19 +84,19 @@ class Problem:
 
     def __init__(self, operator: "Operator", y: Tensor, backend: str | None = None) -> None:
         self.operator, self.backend = operator, dispatch.requested(backend)
-        self.collapsed = self.backend != "reference" and hasattr(operator, "local_map")
+        self.collapsed = None if self.backend == "reference" else getattr(operator, "local_map", None)
         self.data = operator.precompute(y) if self.collapsed else y
 
     def __call__(self, D: Tensor, weights: Weights) -> Tensor:
-        if not self.collapsed:
+        if self.collapsed is None:
             return gradient_descent(self.operator, D, self.data, weights)
         with dispatch.use_backend(self.backend):
             if not (self.operator.channelwise and D.shape[-2] * D.shape[-1] > LARGE_IMAGE):
-                return self.operator.local_map(D, self.data, weights)  # type: ignore[operator]
+                return self.collapsed(D, self.data, weights)
             x = torch.empty_like(D)
             for b, c in product(range(len(D)), range(D.shape[1])):
                 one = (slice(b, b + 1), slice(c, c + 1))
-                x[one] = self.operator.local_map(D[one], self.data[one], weights)  # type: ignore[operator]
+                x[one] = self.collapsed(D[one], self.data[one], weights)
             return x
 
 

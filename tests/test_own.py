@@ -61,7 +61,9 @@ def test_complex_measurements_of_any_shape():
 
 
 def test_nonlinear_callable_and_a_surrogate_gradient():
-    A = lambda x: x.tanh().mean((2, 3))  # noqa: E731
+    def A(x):
+        return x.tanh().mean((2, 3))
+
     operator = lf.operators.from_callable(A, SHAPE, dtype=torch.float64)
     assert isinstance(operator, Autograd)
     assert operator.measurement_shape == (3,)

@@ -127,6 +127,14 @@ def test_krylov_is_exact_for_few_steps_and_goes_on_for_many(generator):
         assert len(operator._recurrence.s) >= terms
 
 
+def test_krylov_says_when_it_cannot_keep_its_tolerance(monkeypatch):
+    monkeypatch.setattr(krylov, "MOST_TERMS", krylov.FIRST_TERMS)
+    operator = lf.operators.create("motion_deblurring", (3, 48, 48), seed=1, dtype=torch.float64)
+    v, y = draw(1, 3, 48, 48), draw(1, 3, 48, 48, seed=1)
+    with pytest.warns(UserWarning, match="48 applications of A.T A do not reach the tolerance of 0.001"):
+        operator.prox(v, y, 1e9)
+
+
 @pytest.mark.parametrize("A", [lambda x: 0.5 * x, lambda x: x * (torch.arange(18) < 9), lambda x: 0 * x])
 def test_krylov_ends_where_the_spectrum_has_few_points(A):
     operator = lf.operators.from_callable(A, SHAPE, linear=True, dtype=torch.float64)

@@ -1,10 +1,16 @@
 // Local MAP where A^T A is diagonal, over pixels (inpainting) or over an eigenbasis (blur), and where A is a scalar
 // function of each pixel (HDR, quantization). Each functor maps N entries, a multiple of its kGroup.
 #pragma once
+#include <type_traits>
+
 #include "rounding.h"
 #include "weights.h"
 
 namespace LMAPS_NAMESPACE {
+
+// Whether a functor takes eigenvalues s, or D and y alone.
+template <typename Functor, typename T>
+constexpr bool kTakesS = std::is_invocable_v<Functor, T (&)[2], T (&)[2], T (&)[2], T (&)[2]>;
 
 // An eigenvalue s of A^T A and the coefficient b of A^T y: the update phi(s) c (b - s D), to be added to D.
 template <typename T>

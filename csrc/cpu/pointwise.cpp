@@ -1,8 +1,6 @@
 // The loops around the functors of core/pointwise.h: SIMD along pixels, threads over chunks of all rows.
 #include "../core/pointwise.h"
 
-#include <type_traits>
-
 #include "loops.h"
 
 namespace LMAPS_NAMESPACE {
@@ -21,21 +19,20 @@ LMAPS_FN void copy(const T* from, T* to, int64_t count) {
 
 template <typename T, typename Functor>
 void loop(const Functor& f, const PointwiseArguments& a, int threads) {
-  constexpr bool kHasS = std::is_invocable_v<Functor, T(&)[2], T(&)[2], T(&)[2], T(&)[2]>;
   const int64_t chunks = (a.pixels + kChunk - 1) / kChunk;
 #pragma omp parallel for num_threads(threads) schedule(static)
   for (int64_t task = 0; task < a.rows * chunks; ++task) {
     const int64_t n = task / chunks, begin = task % chunks * kChunk;
     const int64_t end = begin + kChunk < a.pixels ? begin + kChunk : a.pixels;
     const T *D = static_cast<const T*>(a.D) + n * a.pixels, *y = static_cast<const T*>(a.y) + n * a.pixels;
-    const T* s = kHasS ? static_cast<const T*>(a.s) + n / a.s_repeat % a.s_rows * a.pixels : nullptr;
+    const T* s = kTakesS<Functor, T> ? static_cast<const T*>(a.s) + n / a.s_repeat % a.s_rows * a.pixels : nullptr;
     T* out = static_cast<T*>(a.out) + n * a.pixels;
     T block[4][kBlock] = {};
     for (int64_t i = begin; i < end; i += kBlock) {
       const int64_t count = end - i < kBlock ? end - i : kBlock;
       copy(D + i, block[0], count);
       copy(y + i, block[1], count);
-      if constexpr (kHasS) {
+      if constexpr (kTakesS<Functor, T>) {
         copy(s + i, block[2], count);
         f(block[0], block[1], block[2], block[3]);
       } else {

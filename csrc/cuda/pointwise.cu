@@ -3,8 +3,6 @@
 
 #include <cuda_runtime.h>
 
-#include <type_traits>
-
 #include "kernels.h"
 
 namespace LMAPS_NAMESPACE {
@@ -18,21 +16,18 @@ struct alignas(sizeof(T) * N) Pack {
 };
 
 // N consecutive pixels per thread; the grid's second dimension walks over rows.
-template <typename T, typename Functor>
-constexpr bool has_s = std::is_invocable_v<Functor, T (&)[2], T (&)[2], T (&)[2], T (&)[2]>;
-
 template <typename T, int N, typename Functor>
 __global__ void __launch_bounds__(kThreads) loop(Functor f, PointwiseArguments a) {
   using P = Pack<T, N>;
   const int64_t packs = a.pixels / N;
   for (int64_t n = blockIdx.y; n < a.rows; n += gridDim.y) {
     const P *D = static_cast<const P*>(a.D) + n * packs, *y = static_cast<const P*>(a.y) + n * packs;
-    const P* s = has_s<T, Functor> ? static_cast<const P*>(a.s) + n / a.s_repeat % a.s_rows * packs : nullptr;
+    const P* s = kTakesS<Functor, T> ? static_cast<const P*>(a.s) + n / a.s_repeat % a.s_rows * packs : nullptr;
     P* out = static_cast<P*>(a.out) + n * packs;
     for (int64_t i = blockIdx.x * int64_t(kThreads) + threadIdx.x; i < packs; i += int64_t(gridDim.x) * kThreads) {
       const P d = D[i], m = y[i];
       P result;
-      if constexpr (has_s<T, Functor>) {
+      if constexpr (kTakesS<Functor, T>) {
         const P e = s[i];
         f(d.value, m.value, e.value, result.value);
       } else {

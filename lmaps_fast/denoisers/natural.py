@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lmaps_fast.denoisers.base import EDM
+from lmaps_fast.denoisers.base import EDM, Denoiser
 from lmaps_fast.errors import InputError
 from lmaps_fast.renoise import DENOISER, Noise
 
@@ -118,7 +118,7 @@ class Natural:
                 f"{weights}: its weights are not those of the network of this prior: give a file made for it"
             ) from None
         self._cached: tuple[object, Tensor] | None = None
-        self.denoise = EDM(network.to(device), dtype=dtype or fast_dtype(torch.device(device).type))
+        self.denoise: Denoiser = EDM(network.to(device), dtype=dtype or fast_dtype(torch.device(device).type))
 
     def __call__(self, x: Tensor, sigma: float) -> Tensor:
         height, width = x.shape[2:]

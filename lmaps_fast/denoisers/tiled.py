@@ -103,5 +103,5 @@ def on_tiles(denoiser: Denoiser, tile: int = TILE, overlap: int | None = None) -
     if not isinstance(denoiser, Natural):
         return Tiled(denoiser, tile, overlap)
     tiled = copy(denoiser)
-    tiled.denoise = Tiled(denoiser.denoise, tile, overlap)  # type: ignore[assignment]
+    tiled.denoise = Tiled(denoiser.denoise, tile, overlap)
     return tiled

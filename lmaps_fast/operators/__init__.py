@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from lmaps_fast.errors import InputError
 from lmaps_fast.operators.base import Linear, Operator
-from lmaps_fast.operators.blur import blur
+from lmaps_fast.operators.convolution import blur
 from lmaps_fast.operators.denoising import Denoising
 from lmaps_fast.operators.gaussian_deblurring import GaussianDeblurring
 from lmaps_fast.operators.high_dynamic_range import HighDynamicRange

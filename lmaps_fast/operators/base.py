@@ -1,7 +1,7 @@
 """What every forward operator has: A(x), the gradient of its data term, and the checks on what it is given."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -65,7 +65,7 @@ class Operator(torch.nn.Module):
         return 1.0
 
     @classmethod
-    def image_shape(cls, measured: Sequence[int], **parameters: object) -> tuple[int, ...]:
+    def image_shape(cls, measured: Sequence[int], **parameters: Any) -> tuple[int, ...]:
         """The shape (C, H, W) of the image that a measurement of shape `measured` stands for."""
         return tuple(measured)
 

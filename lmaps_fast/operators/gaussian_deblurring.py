@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lmaps_fast.errors import InputError
-from lmaps_fast.operators.blur import reflect_matrix
+from lmaps_fast.operators.convolution import reflect_matrix
 from lmaps_fast.operators.structures import Kronecker
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lmaps_fast.errors import InputError
 from lmaps_fast.operators.base import Linear
-from lmaps_fast.operators.blur import blur, kernel_of
+from lmaps_fast.operators.convolution import blur, kernel_of
 
 SIZE = 61  # sides of the protocol's kernel
 

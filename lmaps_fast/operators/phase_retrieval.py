@@ -1,6 +1,7 @@
 """Phase retrieval: y = |F(x)| + noise, the magnitude of an oversampled Fourier transform."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -35,8 +36,8 @@ class PhaseRetrieval(Operator):
         self.measurement_shape = (shape[0], *self.size)
 
     @classmethod
-    def image_shape(cls, measured: Sequence[int], **parameters: object) -> tuple[int, ...]:
-        share = parameters.get("oversampling", 2.0) / 8  # type: ignore[operator]
+    def image_shape(cls, measured: Sequence[int], **parameters: Any) -> tuple[int, ...]:
+        share = parameters.get("oversampling", 2.0) / 8
 
         def length(size: int) -> int:
             for n in range(size, 0, -1):
@@ -90,7 +91,7 @@ class PhaseRetrieval(Operator):
         return 2 * u - 1
 
 
-def centred(transform, x: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+def centred(transform: Callable[..., Tensor], x: Tensor) -> Tensor:
     """An orthonormal 2-D transform with the origin in the middle on both sides."""
     shifted = torch.fft.ifftshift(x, dim=(-2, -1))
     return torch.fft.fftshift(transform(shifted, norm="ortho"), dim=(-2, -1))

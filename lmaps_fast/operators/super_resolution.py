@@ -1,6 +1,7 @@
 """Super-resolution: y = G_h x G_w^T + noise, where G makes an image smaller."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -40,9 +41,9 @@ class SuperResolution(Kronecker):
         return F.interpolate(y, self.shape[1:], mode="bicubic", align_corners=False)
 
     @classmethod
-    def image_shape(cls, measured: Sequence[int], **parameters: object) -> tuple[int, ...]:
+    def image_shape(cls, measured: Sequence[int], **parameters: Any) -> tuple[int, ...]:
         scale = parameters.get("scale", 4)
-        return (measured[0], measured[1] * scale, measured[2] * scale)  # type: ignore[operator]
+        return (measured[0], measured[1] * scale, measured[2] * scale)
 
 
 def keys(t: Tensor) -> Tensor:

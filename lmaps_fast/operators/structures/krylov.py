@@ -1,5 +1,7 @@
 """Structure: any linear operator of which only A and A^T are known, by polynomials of A^T A."""
 
+import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -29,7 +31,8 @@ class Krylov(Linear):
     however many terms there are, and treats each image alone; and it needs hardly more applications of A^T A than a
     Lanczos process of its own would, about 28 where the loop takes K = 100.
 
-    tolerance: the error of the update x_K - D relative to it, in the 2-norm.
+    tolerance: the error of the update x_K - D relative to it, in the 2-norm. A UserWarning says so where MOST_TERMS
+    applications of A^T A do not reach it.
     """
 
     tolerance = 1e-3
@@ -45,9 +48,9 @@ class Krylov(Linear):
 
     def prox(self, v: Tensor, y: Tensor, gamma: float) -> Tensor:
         """argmin_x gamma/2 |A x - y|^2 + 1/2 |x - v|^2 = v + gamma (gamma A^T A + I)^{-1} A^T (y - A v)."""
-        return self._add(v, self.adjoint(y - self(v)), lambda s: gamma / (1 + gamma * s), MOST_TERMS)
+        return self._add(v, self.adjoint(y - self(v)), lambda s: gamma / (1 + gamma * s), math.inf)
 
-    def _add(self, x: Tensor, g: Tensor, function: Callable[[Tensor], Tensor], most: int) -> Tensor:
+    def _add(self, x: Tensor, g: Tensor, function: Callable[[Tensor], Tensor], most: float) -> Tensor:
         """x + f(A^T A) g, with at most so many terms."""
         r, coefficients = self._expand(function, most)
         x, p, previous = x + coefficients[0] * g, g, g
@@ -59,16 +62,24 @@ class Krylov(Linear):
             x = x.add_(p, alpha=coefficient)
         return x
 
-    def _expand(self, function: Callable[[Tensor], Tensor], most: int) -> tuple["Recurrence", list[float]]:
+    def _expand(self, function: Callable[[Tensor], Tensor], most: float) -> tuple["Recurrence", list[float]]:
         """The recurrence, and as many coefficients of the function as the tolerance asks for."""
         r = self._recurrence or self._lanczos(FIRST_TERMS)
         while True:
             self._recurrence = r
             coefficients = r.vectors @ (function(r.s) * r.vectors[0])
             tail = coefficients.square().flip(0).cumsum(0).flip(0).sqrt()
-            needed = min(most, max(1, int((tail > self.tolerance / MARGIN * tail[0]).sum())))
+            needed = max(1, int((tail > self.tolerance / MARGIN * tail[0]).sum()))
+            needed = needed if needed < most else int(most)
             # Of a T that is cut the last coefficients are not yet what they will be.
-            if needed <= 0.8 * len(r.s) or r.ended or len(r.s) >= min(most, MOST_TERMS):
+            if needed <= 0.8 * len(r.s) or r.ended or len(r.s) >= most:
+                return r, coefficients[:needed].tolist()
+            if len(r.s) >= MOST_TERMS:
+                warnings.warn(
+                    f"{self.name}: {MOST_TERMS} applications of A^T A do not reach the tolerance of {self.tolerance}: "
+                    f"take shorter or fewer steps, or set operator.tolerance higher",
+                    stacklevel=2,
+                )
                 return r, coefficients[:needed].tolist()
             r = self._lanczos(2 * len(r.s))
 
