@@ -11,31 +11,30 @@ import torch
 from torch import Tensor
 
 from lmaps_fast import dispatch
+from lmaps_fast.checks import NETWORK_TYPES, check, check_keys, check_network_tensors, same_shape
 from lmaps_fast.errors import InputError
 
 if TYPE_CHECKING:
     from lmaps_fast.local_map import Weights
     from lmaps_fast.operators.jpeg_codec import JpegCodec
+    from lmaps_fast.ops import Between, PixelMap
 
 
-def _check(**tensors: Tensor) -> None:
-    """One dtype, one device, contiguous: what a kernel on raw addresses relies on."""
-    (first, head), *rest = tensors.items()
-    if head.dtype not in (torch.float32, torch.float64):
-        raise InputError(f"{first} must be float32 or float64, not {head.dtype}: convert it with .float()")
-    for name, tensor in rest:
-        if tensor.dtype != head.dtype:
-            raise InputError(f"{name} is {tensor.dtype} but {first} is {head.dtype}: convert one of them")
-        if tensor.device != head.device:
-            raise InputError(f"{name} is on {tensor.device} but {first} is on {head.device}: move one of them")
-    for name, tensor in tensors.items():
-        if not tensor.is_contiguous():
-            raise InputError(f"{name} is not contiguous: call .contiguous() on it")
+def _jpeg_tables(
+    channels: int, subsampling: list[int], average: bool, tables: Tensor, matrices: Tensor | None
+) -> object:
+    assert matrices is not None
+    return dispatch.native().JpegTables(channels, *subsampling, average, tables.flatten(1).tolist(), *matrices.tolist())
 
 
-def _same_shape(name: str, tensor: Tensor, D: Tensor, first: str = "D") -> None:
-    if tensor.shape != D.shape:
-        raise InputError(f"{name} has shape {list(tensor.shape)} but {first} has {list(D.shape)}: they must agree")
+def _launch(kernel: str, like: Tensor, *arguments: object) -> None:
+    """Call cpu_<kernel> or cuda_<kernel>, by the device of a tensor, on torch's threads or its current stream."""
+    extension = dispatch.native()
+    if like.is_cuda:
+        with torch.cuda.device(like.device):
+            getattr(extension, f"cuda_{kernel}")(*arguments, torch.cuda.current_stream().cuda_stream)
+    else:
+        getattr(extension, f"cpu_{kernel}")(*arguments, torch.get_num_threads())
 
 
 def _pointwise(
@@ -51,7 +50,9 @@ def _pointwise(
     pixels = D.numel() if s is None else s.shape[-2] * s.shape[-1]
     if D.numel() == 0:
         return out
-    arguments = (
+    _launch(
+        "pointwise",
+        D,
         getattr(extension.Pointwise, name),
         *(out.data_ptr(), D.data_ptr(), y.data_ptr(), 0 if s is None else s.data_ptr()),
         *(D.numel() // pixels, pixels, 1 if s is None else s.numel() // pixels, s_repeat),
@@ -59,18 +60,13 @@ def _pointwise(
         extension.Weights(*weights),
         parameters,
     )
-    if D.is_cuda:
-        with torch.cuda.device(D.device):
-            extension.cuda_pointwise(*arguments, torch.cuda.current_stream().cuda_stream)
-    else:
-        extension.cpu_pointwise(*arguments, torch.get_num_threads())
     return out
 
 
 @torch.library.custom_op("lmaps_fast::diagonal_map", mutates_args=())
 def _diagonal_map(D: Tensor, b: Tensor, s: Tensor, lam: float, c: float, lr: float, steps: int) -> Tensor:
-    _check(D=D, b=b, s=s)
-    _same_shape("b", b, D)
+    check(D=D, b=b, s=s)
+    same_shape("b", b, D)
     if D.dim() != 4 or s.shape not in ((1, 1, *D.shape[2:]), (D.shape[0], 1, *D.shape[2:])):
         raise InputError(f"s has shape {list(s.shape)}: D of shape {list(D.shape)} needs [1 or B, 1, H, W]")
     return _pointwise("diagonal_map", D, b, (lam, c, lr, steps), s, D.shape[1])
@@ -78,8 +74,8 @@ def _diagonal_map(D: Tensor, b: Tensor, s: Tensor, lam: float, c: float, lr: flo
 
 @torch.library.custom_op("lmaps_fast::spectral_update", mutates_args=())
 def _spectral_update(D: Tensor, b: Tensor, s: Tensor, lam: float, c: float, lr: float, steps: int) -> Tensor:
-    _check(D=D, b=b, s=s)
-    _same_shape("b", b, D)
+    check(D=D, b=b, s=s)
+    same_shape("b", b, D)
     if D.dim() < 2 or s.shape != D.shape[-2:]:
         raise InputError(f"s has shape {list(s.shape)}: D of shape {list(D.shape)} needs {list(D.shape[-2:])}")
     return _pointwise("spectral_update", D, b, (lam, c, lr, steps), s)
@@ -87,27 +83,27 @@ def _spectral_update(D: Tensor, b: Tensor, s: Tensor, lam: float, c: float, lr: 
 
 @torch.library.custom_op("lmaps_fast::clip_map", mutates_args=())
 def _clip_map(D: Tensor, y: Tensor, parameters: list[float], lam: float, c: float, lr: float, steps: int) -> Tensor:
-    _check(D=D, y=y)
-    _same_shape("y", y, D)
+    check(D=D, y=y)
+    same_shape("y", y, D)
     return _pointwise("clip_map", D, y, (lam, c, lr, steps), parameters=tuple(parameters))
 
 
 @torch.library.custom_op("lmaps_fast::quantization_map", mutates_args=())
 def _quantization_map(D: Tensor, y: Tensor, intervals: int, lam: float, c: float, lr: float, steps: int) -> Tensor:
-    _check(D=D, y=y)
-    _same_shape("y", y, D)
+    check(D=D, y=y)
+    same_shape("y", y, D)
     return _pointwise("quantization_map", D, y, (lam, c, lr, steps), parameters=(float(intervals), 0.0, 0.0))
 
 
 @torch.library.custom_op("lmaps_fast::phase_projection", mutates_args=())
 def _phase_projection(X: Tensor, y: Tensor) -> Tensor:
     pairs = torch.view_as_real(X)
-    _check(X=pairs, y=y)
-    _same_shape("y", y, pairs, "the real view of X")
+    check(X=pairs, y=y)
+    same_shape("y", y, pairs, "the real view of X")
     return torch.view_as_complex(_pointwise("phase_projection", pairs, y))
 
 
-@torch.library.custom_op("lmaps_fast::jpeg_map", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("lmaps_fast::jpeg_map", mutates_args=())
 def _jpeg_map(
     D: Tensor,
     y: Tensor,
@@ -120,32 +116,85 @@ def _jpeg_map(
     lr: float,
     steps: int,
 ) -> Tensor:
-    _check(D=D, y=y)
-    _same_shape("y", y, D)
+    check(D=D, y=y)
+    same_shape("y", y, D)
     if D.dim() != 4 or D.shape[1] not in (1, 3):
         raise InputError(f"D has shape {list(D.shape)}: JPEG needs [B, 1 or 3, H, W]")
     extension, out = dispatch.native(), torch.empty_like(D)
     batch, channels, height, width = D.shape
-    extension.cpu_jpeg_map(
+    _launch(
+        "jpeg_map",
+        D,
         *(tensor.data_ptr() for tensor in (out, D, y)),
         *(batch, height, width),
         D.dtype == torch.float64,
         extension.Weights(lam, c, lr, steps),
-        extension.JpegTables(channels, *subsampling, average, tables.flatten(1).tolist(), *matrices.tolist()),
-        torch.get_num_threads(),
+        _jpeg_tables(channels, subsampling, average, tables, matrices),
     )
     return out
 
 
-@torch.library.custom_op("lmaps_fast::add_normal", mutates_args=(), device_types="cpu")
-def _add_normal(x: Tensor, keys: list[int], draw: int, sigma: float) -> Tensor:
-    _check(x=x)
-    if len(keys) != len(x):
-        raise InputError(f"there are {len(keys)} keys but x holds {len(x)} images: give one key for each")
+@torch.library.custom_op("lmaps_fast::add_normal", mutates_args=())
+def _add_normal(x: Tensor, keys: Tensor, draw: int, sigma: float) -> Tensor:
+    check(x=x)
+    check_keys(keys, x)
     out = torch.empty_like(x)
-    arguments = (keys, x[0].numel() if len(x) else 0, draw, sigma, x.dtype == torch.float64, torch.get_num_threads())
-    dispatch.native().cpu_add_normal(out.data_ptr(), x.data_ptr(), *arguments)
+    if x.numel():
+        addresses = (out.data_ptr(), x.data_ptr(), keys.data_ptr())
+        _launch("add_normal", x, *addresses, len(x), x[0].numel(), draw, sigma, x.dtype == torch.float64)
     return out
+
+
+@torch.library.custom_op("lmaps_fast::step", mutates_args=("x", "x0", "network_input"))
+def _step(
+    name: str,
+    x: Tensor,
+    x0: Tensor,
+    network_input: Tensor,
+    F: Tensor | None,
+    y: Tensor,
+    s: Tensor | None,
+    keys: Tensor,
+    draw: int,
+    between: list[float],
+    weights: list[float],
+    steps: int,
+    parameters: list[float],
+    tables: Tensor | None,
+    matrices: Tensor | None,
+    subsampling: list[int],
+    average: bool,
+) -> None:
+    check(x=x, x0=x0, y=y, **({} if s is None else {"s": s}))
+    check_keys(keys, x)
+    check_network_tensors(x, network_input, F)
+    for what, tensor in (("x0", x0), ("y", y)):
+        same_shape(what, tensor, x, "x")
+    batch, channels, height, width = x.shape
+    if x.dtype != torch.float32:
+        raise InputError(f"x is {x.dtype}: the fused step is for float32; convert it with .float()")
+    if s is not None and s.shape not in ((1, 1, height, width), (batch, 1, height, width)):
+        raise InputError(f"s has shape {list(s.shape)}: x of shape {list(x.shape)} needs [1 or B, 1, H, W]")
+    if x.numel() == 0:
+        return
+    extension = dispatch.native()
+    address = lambda tensor: 0 if tensor is None else tensor.data_ptr()  # noqa: E731
+    _launch(
+        "step",
+        x,
+        extension.Between(
+            *(address(tensor) for tensor in (x0, x, network_input, F, x, y, s, keys)),
+            *(batch, channels, height, width, 1 if s is None else len(s)),
+            NETWORK_TYPES.index(network_input.dtype),
+            not network_input.is_contiguous(),
+            draw,
+            between,
+        ),
+        getattr(extension.Pointwise, name),
+        extension.Weights(*weights, steps),
+        (*parameters, 0.0, 0.0, 0.0)[:3],
+        None if tables is None else _jpeg_tables(channels, subsampling, average, tables, matrices),
+    )
 
 
 for _operation in (
@@ -180,8 +229,32 @@ def phase_projection(X: Tensor, y: Tensor) -> Tensor:
     return _phase_projection(X, y)
 
 
-def add_normal(x: Tensor, keys: list[int], draw: int, sigma: float) -> Tensor:
+def add_normal(x: Tensor, keys: Tensor, draw: int, sigma: float) -> Tensor:
     return _add_normal(x, keys, draw, sigma)
+
+
+def step(
+    local_map: PixelMap,
+    F: Tensor | None,
+    x: Tensor,
+    x0: Tensor,
+    network_input: Tensor,
+    keys: Tensor,
+    draw: int,
+    between: Between,
+    weights: Weights,
+) -> None:
+    codec = local_map.codec
+    _step(
+        local_map.name,
+        *(x, x0, network_input, F, local_map.y, local_map.s, keys, draw),
+        [between.skip, between.out, between.keep, between.noise, between.scale],
+        [weights.lam, weights.c, weights.lr],
+        weights.steps,
+        list(local_map.parameters),
+        *((None, None, [], False) if codec is None else (codec.tables, codec.matrices)),
+        *(() if codec is None else (list(codec.subsampling), codec.average)),
+    )
 
 
 def jpeg_map(D: Tensor, y: Tensor, codec: JpegCodec, weights: Weights) -> Tensor:

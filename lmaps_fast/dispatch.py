@@ -84,6 +84,14 @@ def unavailable(backend: str, device: str) -> str | None:
     return None
 
 
+def available(implementations: dict[str, Callable], device: str, backend: str | None) -> bool:
+    """Whether the backend that is asked for, or else the first that can run, is among these implementations."""
+    name = requested(backend)
+    candidates = AUTOMATIC.get(device, ("torch",)) if name is None else (name,)
+    first = next((candidate for candidate in candidates if unavailable(candidate, device) is None), "torch")
+    return first in implementations
+
+
 def resolve(operation: str, implementations: dict[str, Callable], device: str, backend: str | None) -> Callable:
     """The implementation of `operation` that runs on this device.
 

@@ -86,6 +86,8 @@ class Problem:
         self.operator, self.backend = operator, dispatch.requested(backend)
         self.collapsed = None if self.backend == "reference" else getattr(operator, "local_map", None)
         self.data = operator.precompute(y) if self.collapsed else y
+        pixel_map = getattr(operator, "pixel_map", None)
+        self.pixel_map = pixel_map(self.data.contiguous()) if self.collapsed and pixel_map else None
 
     def __call__(self, D: Tensor, weights: Weights) -> Tensor:
         if self.collapsed is None:

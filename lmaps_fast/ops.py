@@ -7,7 +7,9 @@ D, y and results share one dtype (float32 or float64) and device.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,13 +22,11 @@ if TYPE_CHECKING:
     from lmaps_fast.operators.jpeg_codec import JpegCodec
 
 
-def _triton(name: str):  # type: ignore[no-untyped-def]
+def _triton(module: str, name: str) -> Callable[..., Tensor]:
     """A Triton launcher, imported when it is first called: importing triton takes longer than the rest together."""
 
-    def call(*arguments: Tensor | Weights) -> Tensor:
-        from lmaps_fast.kernels import pointwise
-
-        return getattr(pointwise, name)(*arguments)
+    def call(*arguments: object) -> Tensor:
+        return getattr(import_module(f"lmaps_fast.kernels.{module}"), name)(*arguments)
 
     return call
 
@@ -82,7 +82,8 @@ def clip_map_torch(D: Tensor, y: Tensor, gain: float, inside: float, outside: fl
     x = D
     for _ in range(weights.steps):
         clipped = (gain * x).clamp(-1, 1)
-        step = (clipped - y) * (inside if inside == outside else torch.where(clipped == gain * x, inside, outside))
+        clips = (clipped != gain * x).to(x.dtype)
+        step = (clipped - y) * (inside + (outside - inside) * clips)
         x = x - weights.lr * (weights.lam * (x - D) + weights.c * step)
     return x
 
@@ -156,17 +157,17 @@ def jpeg_map_torch(D: Tensor, y: Tensor, codec: JpegCodec, weights: Weights) -> 
     return x
 
 
-def add_normal(x: Tensor, keys: Sequence[int], draw: int, sigma: float, *, backend: str | None = None) -> Tensor:
+def add_normal(x: Tensor, keys: Tensor, draw: int, sigma: float, *, backend: str | None = None) -> Tensor:
     """x + sigma * eps, where eps of image n is a function of (keys[n], draw, position) and standard normal.
 
-    x: [B, ...], real; keys: B whole numbers of 63 bits; draw: from 0. Philox4x32-10 with the counter (position, draw)
+    x: [B, ...], real; keys: [B] int64, not negative; draw: from 0. Philox4x32-10 with the counter (position, draw)
     and Box-Muller in float32, as csrc/core/normal.h lays them out; equal on all backends but for the last digits.
     """
     run = dispatch.resolve("add_normal", _ADD_NORMAL, x.device.type, backend)
-    return run(x.contiguous(), list(keys), draw, sigma)
+    return run(x.contiguous(), keys, draw, sigma)
 
 
-def add_normal_torch(x: Tensor, keys: list[int], draw: int, sigma: float) -> Tensor:
+def add_normal_torch(x: Tensor, keys: Tensor, draw: int, sigma: float) -> Tensor:
     pixels = x[0].numel() if len(x) else 0
     words, out = 0xFFFFFFFF, torch.empty_like(x)
     counter = torch.arange(-(-pixels // 256) * 64, device=x.device)
@@ -188,20 +189,99 @@ def add_normal_torch(x: Tensor, keys: list[int], draw: int, sigma: float) -> Ten
     return out
 
 
-_ADD_NORMAL = {"cpu": _ops.add_normal, "torch": add_normal_torch}
+@dataclass(frozen=True)
+class PixelMap:
+    """A local MAP that a kernel makes of each pixel or each JPEG block on its own, for `step` to take in.
+
+    name: diagonal_map, clip_map, quantization_map or jpeg_map, with what that function takes beside D and the weights;
+    or given: y is the local MAP, made elsewhere. parameters: the numbers of clip_map or quantization_map.
+    """
+
+    name: str
+    y: Tensor
+    s: Tensor | None = None
+    parameters: tuple[float, ...] = ()
+    codec: JpegCodec | None = None
+
+
+@dataclass(frozen=True)
+class Between:
+    """The coefficients of `step`: D = skip x + out F; x_next = x0 + keep (x - x0) + noise eps; input = scale x_next."""
+
+    skip: float
+    out: float
+    keep: float
+    noise: float
+    scale: float
+
+
+def step(
+    local_map: PixelMap,
+    F: Tensor | None,
+    x: Tensor,
+    x0: Tensor,
+    network_input: Tensor,
+    keys: Tensor,
+    draw: int,
+    between: Between,
+    weights: Weights,
+    *,
+    backend: str | None = None,
+) -> None:
+    """All that lies between two network calls in one kernel:
+
+        D = skip x + out F;  x0 = local MAP of D;  x <- x0 + keep (x - x0) + noise eps;  input = scale x.
+
+    x, x0: [B, C, H, W] in float32, contiguous, and overwritten, as is network_input. F, the network's output, and
+    network_input: [B, C, H, W] in float32, bfloat16 or float16, one of them for both, contiguous or channels_last, and
+    one of these for both; F may be None where the local MAP is given. eps is that of `add_normal`. Backends cuda and
+    cpu; elsewhere the same is composed of the other operations.
+    """
+    dispatch.resolve("step", STEP, x.device.type, backend)(
+        local_map, F, x, x0, network_input, keys, draw, between, weights
+    )
+
+
+STEP: dict[str, Callable[..., None]] = {"cuda": _ops.step, "cpu": _ops.step}
+_ADD_NORMAL = {
+    "cuda": _ops.add_normal,
+    "triton": _triton("normal", "add_normal"),
+    "cpu": _ops.add_normal,
+    "torch": add_normal_torch,
+}
 _DIAGONAL_MAP = {
     "cuda": _ops.diagonal_map,
-    "triton": _triton("diagonal_map"),
+    "triton": _triton("pointwise", "diagonal_map"),
     "cpu": _ops.diagonal_map,
     "torch": diagonal_map_torch,
 }
 _SPECTRAL_UPDATE = {
     "cuda": _ops.spectral_update,
-    "triton": _triton("spectral_update"),
+    "triton": _triton("pointwise", "spectral_update"),
     "cpu": _ops.spectral_update,
     "torch": spectral_update_torch,
 }
-_CLIP_MAP = {"cuda": _ops.clip_map, "cpu": _ops.clip_map, "torch": clip_map_torch}
-_QUANTIZATION_MAP = {"cuda": _ops.quantization_map, "cpu": _ops.quantization_map, "torch": quantization_map_torch}
-_PHASE_PROJECTION = {"cuda": _ops.phase_projection, "cpu": _ops.phase_projection, "torch": phase_projection_torch}
-_JPEG_MAP = {"cpu": _ops.jpeg_map, "torch": jpeg_map_torch}
+_CLIP_MAP = {
+    "cuda": _ops.clip_map,
+    "triton": _triton("pointwise", "clip_map"),
+    "cpu": _ops.clip_map,
+    "torch": clip_map_torch,
+}
+_QUANTIZATION_MAP = {
+    "cuda": _ops.quantization_map,
+    "triton": _triton("pointwise", "quantization_map"),
+    "cpu": _ops.quantization_map,
+    "torch": quantization_map_torch,
+}
+_PHASE_PROJECTION = {
+    "cuda": _ops.phase_projection,
+    "triton": _triton("pointwise", "phase_projection"),
+    "cpu": _ops.phase_projection,
+    "torch": phase_projection_torch,
+}
+_JPEG_MAP = {
+    "cuda": _ops.jpeg_map,
+    "triton": _triton("jpeg", "jpeg_map"),
+    "cpu": _ops.jpeg_map,
+    "torch": jpeg_map_torch,
+}

@@ -34,27 +34,39 @@ class Noise:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.keys = [seed_of(purpose, seed, image) for image in images]
-        self.shape, self.dtype, self.device, self.draw = tuple(shape), dtype, device, 0
+        self.keys = torch.tensor([seed_of(purpose, seed, image) for image in images], dtype=torch.int64, device=device)
+        self.shape, self.dtype, self.draw = tuple(shape), dtype, 0
+
+    @classmethod
+    def of_keys(cls, keys: Tensor, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> "Noise":
+        """The draws of images whose keys, [B] int64, were taken from another `Noise`."""
+        noise = cls(SAMPLER, 0, (), shape, dtype)
+        noise.keys = keys
+        return noise
 
     def __call__(self) -> Tensor:
-        return self.add(torch.zeros(len(self.keys), *self.shape, dtype=self.dtype, device=self.device), 1.0)
+        return self.add(torch.zeros(len(self.keys), *self.shape, dtype=self.dtype, device=self.keys.device), 1.0)
+
+    def next_draw(self) -> int:
+        """The number of the next draw, which is used up."""
+        self.draw += 1
+        return self.draw - 1
 
     def add(self, x: Tensor, sigma: float) -> Tensor:
         """x + sigma * eps with the next draw, in one pass. x: [B, *shape]."""
-        draw, self.draw = self.draw, self.draw + 1
+        draw = self.next_draw()
         if x.is_complex():
             return torch.view_as_complex(ops.add_normal(torch.view_as_real(x), self.keys, draw, sigma * math.sqrt(0.5)))
         return ops.add_normal(x, self.keys, draw, sigma)
 
 
+def shares(sigma: float, sigma_next: float, rho: float) -> tuple[float, float]:
+    """What the next x keeps of x - x0, and its new noise: sigma_next sqrt(1 - rho^2) / sigma and sigma_next rho."""
+    return sigma_next / sigma * math.sqrt(1 - rho * rho), sigma_next * rho
+
+
 def renoise(x: Tensor, x0: Tensor, sigma: float, sigma_next: float, rho: float, noise: Noise) -> Tensor:
     """x_next = x0 + sigma_next (sqrt(1 - rho^2) (x - x0) / sigma + rho eps); rho = 1 forgets x, rho = 0 is DDIM."""
-    if sigma_next == 0:
-        return x0
-    out = x0
-    if rho < 1:
-        out = torch.lerp(x0, x, sigma_next / sigma * math.sqrt(1 - rho * rho))
-    if rho > 0:
-        out = noise.add(out, sigma_next * rho)
-    return out
+    keep, level = shares(sigma, sigma_next, rho)
+    out = torch.lerp(x0, x, keep) if keep else x0
+    return noise.add(out, level) if level else out

@@ -144,9 +144,9 @@ def test_backends_that_cannot_run_are_refused_with_the_reason():
         lf.ops.diagonal_map(D, D, mask, weights, backend="cuda")
     with pytest.raises(lf.InputError, match="unknown backend 'gpu'"):
         lf.ops.diagonal_map(D, D, mask, weights, backend="gpu")
-    codec = lf.operators.create("jpeg_restoration", (3, 16, 16)).codec
-    with pytest.raises(lf.InputError, match="no kernel for jpeg_map"):
-        lf.ops.jpeg_map(D, D, codec, weights, backend="triton")
+    arguments = (lf.ops.PixelMap("given", D), None, D, D, D, torch.zeros(1).long(), 0, lf.ops.Between(1, 0, 0, 0, 1))
+    with pytest.raises(lf.InputError, match="backend 'triton' has no kernel for step: choose one of cpu, cuda"):
+        lf.ops.step(*arguments, weights, backend="triton")
 
 
 def test_environment_and_context_choose_the_backend(monkeypatch):

@@ -21,7 +21,7 @@ def test_philox_gives_the_published_words(backend):
         radius = math.sqrt(-2 * math.log(((u >> 8) + 1) / 2**24))
         angle = math.pi / 2 * ((v >> 31) + 2 * (v >> 30 & 1) + (v >> 6 & 0xFFFFFF) / 2**24 - 0.5)
         expected += [radius * math.cos(angle), radius * math.sin(angle)]
-    eps = lf.ops.add_normal(torch.zeros(1, 256), [0], 0, 1.0, backend=backend)
+    eps = lf.ops.add_normal(torch.zeros(1, 256), torch.tensor([0]), 0, 1.0, backend=backend)
     torch.testing.assert_close(eps[0, ::64].tolist(), expected, rtol=1e-5, atol=1e-6)
 
 
@@ -29,7 +29,7 @@ def test_philox_gives_the_published_words(backend):
 @pytest.mark.parametrize("shape", [(3, 1), (2, 255), (2, 3, 37, 53)], ids=str)
 def test_backends_make_the_same_numbers(shape, dtype):
     x = torch.linspace(-1, 1, math.prod(shape), dtype=dtype).view(shape)
-    keys = [2**63 - 1, 12345, 0][: shape[0]]
+    keys = torch.tensor([2**63 - 1, 12345, 0][: shape[0]])
     first, second = (lf.ops.add_normal(x, keys, 7, 0.5, backend=backend) for backend in BACKENDS)
     torch.testing.assert_close(first, second, rtol=0, atol=2e-6)
     assert torch.equal(lf.ops.add_normal(x[1:], keys[1:], 7, 0.5, backend="cpu"), first[1:])
@@ -73,5 +73,5 @@ def test_renoise_is_eq_8b():
 
 
 def test_keys_that_do_not_fit():
-    with pytest.raises(lf.InputError, match="there are 1 keys but x holds 2 images"):
-        lf.ops.add_normal(torch.zeros(2, 5), [1], 0, 1.0, backend="cpu")
+    with pytest.raises(lf.InputError, match=r"keys are torch.int64 \[1\] on cpu but x holds 2 images"):
+        lf.ops.add_normal(torch.zeros(2, 5), torch.tensor([1]), 0, 1.0, backend="cpu")

@@ -19,6 +19,7 @@ def draw(*size, seed=0):
 MADE = {
     "Diagonal": lambda: structures.Diagonal(SHAPE, (draw(12, 18) > 0) * draw(12, 18, seed=1).abs(), torch.float64),
     "Kronecker": lambda: structures.Kronecker(SHAPE, draw(7, 12) / 4, draw(18, 18) / 4, torch.float64),
+    "Kronecker not halved": lambda: structures.Kronecker(SHAPE, even(6, 12), even(9, 18), torch.float64, halve=False),
     "Kronecker with parities": lambda: structures.Kronecker(SHAPE, even(6, 12), even(9, 18), torch.float64),
     "Fourier": lambda: structures.Fourier(SHAPE, draw(3, 5) / 4, torch.float64),
     "Fourier, odd width": lambda: structures.Fourier((2, 12, 17), draw(5, 3) / 4, torch.float64),

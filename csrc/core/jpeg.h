@@ -1,4 +1,4 @@
-// JPEG as a map of one minimum coded unit (MCU): colour transform, chroma averaging, 8x8 DCT, quantizer, and back.
+// The parts of JPEG as a map of one minimum coded unit (MCU): colour transform, 8x8 DCT, K steps of a coefficient.
 #pragma once
 #include "rounding.h"
 #include "weights.h"
@@ -53,6 +53,28 @@ struct Dct8 {
   LMAPS_FN void forward(T* block) const { transform(row, block, column); }
   LMAPS_FN void inverse(T* block) const { transform(column, block, row); }
 
+  // One row or one column of a block. Even rows of the matrix are symmetric and odd ones antisymmetric, which halves
+  // the products.
+  LMAPS_FN void forward_line(T (&v)[8]) const {
+    T out[8];
+    for (int k = 0; k < 8; ++k) {
+      out[k] = T(0);
+      for (int j = 0; j < 4; ++j) out[k] += row[8 * k + j] * (k % 2 ? v[j] - v[7 - j] : v[j] + v[7 - j]);
+    }
+    for (int k = 0; k < 8; ++k) v[k] = out[k];
+  }
+  LMAPS_FN void inverse_line(T (&v)[8]) const {
+    T even[4], odd[4];
+    for (int j = 0; j < 4; ++j) {
+      even[j] = odd[j] = T(0);
+      for (int k = 0; k < 8; k += 2) {
+        even[j] += row[8 * k + j] * v[k];
+        odd[j] += row[8 * k + 8 + j] * v[k + 1];
+      }
+    }
+    for (int j = 0; j < 4; ++j) v[j] = even[j] + odd[j], v[7 - j] = even[j] - odd[j];
+  }
+
  private:
   LMAPS_FN static void multiply(const T* a, const T* b, T* out) {
     for (int i = 0; i < 8; ++i) {
@@ -69,99 +91,61 @@ struct Dct8 {
   }
 };
 
-// The blocks of one MCU (up to four of luma, then two of chroma) and the way between them and pixels.
+// The colour transform of N pixels.
 template <typename T>
-struct Mcu {
-  const JpegTables& jpeg;
-  const Dct8<T>& dct;
-  int height, width, luma_blocks, blocks;
-  T block[6][64];
+struct Colour {
+  int channels;
+  T forward[3][3], inverse[3][3];
 
-  Mcu(const JpegTables& tables, const Dct8<T>& transform)
-      : jpeg(tables),
-        dct(transform),
-        height(8 * tables.sub_h),
+  explicit Colour(const JpegTables& tables) : channels(tables.channels) {
+    for (int i = 0; i < 3; ++i)
+      for (int j = 0; j < 3; ++j) forward[i][j] = T(tables.forward[i][j]), inverse[i][j] = T(tables.inverse[i][j]);
+  }
+
+  template <int N>
+  LMAPS_FN void mix(const T (&matrix)[3][3], const T (&in)[3][N], T (&out)[3][N]) const {
+    if (channels == 1) {
+      for (int j = 0; j < N; ++j) out[0][j] = in[0][j];
+      return;
+    }
+    for (int c = 0; c < 3; ++c)
+      for (int j = 0; j < N; ++j)
+        out[c][j] = matrix[c][0] * in[0][j] + matrix[c][1] * in[1][j] + matrix[c][2] * in[2][j];
+  }
+};
+
+// The pixels and the blocks of an MCU: its blocks of luma, in rows, and then two of chroma.
+struct McuShape {
+  int height, width, luma_blocks, blocks;
+
+  explicit McuShape(const JpegTables& tables)
+      : height(8 * tables.sub_h),
         width(8 * tables.sub_w),
         luma_blocks(tables.sub_h * tables.sub_w),
         blocks(luma_blocks + (tables.channels == 3 ? 2 : 0)) {}
 
-  LMAPS_FN int table(int b) const { return b < luma_blocks ? 0 : 1; }
-
-  // Coefficients of the pixels at x (rows and channels `row` and `plane` apart), of which `rows` x `columns` exist;
-  // the rest repeats the last row and column.
-  void read(const T* x, int64_t row, int64_t plane, int rows, int columns) {
-    T sum[2][64] = {};
-    for (int i = 0; i < height; ++i) {
-      const T* line = x + (i < rows ? i : rows - 1) * row;
-      T pixel[3][16];
-      for (int c = 0; c < jpeg.channels; ++c)
-        for (int j = 0; j < width; ++j) pixel[c][j] = T(127.5) * line[c * plane + (j < columns ? j : columns - 1)];
-      T ycc[3][16];
-      mix(jpeg.forward, pixel, ycc);
-      for (int j = 0; j < width; ++j) block[(i / 8) * jpeg.sub_w + j / 8][8 * (i % 8) + j % 8] = ycc[0][j] - T(0.5);
-      if (jpeg.channels == 1 || !(jpeg.average || i % jpeg.sub_h == 0)) continue;
-      for (int c = 0; c < 2; ++c)
-        for (int j = 0; j < width; j += jpeg.average ? 1 : jpeg.sub_w)
-          sum[c][8 * (i / jpeg.sub_h) + j / jpeg.sub_w] += ycc[1 + c][j];
-    }
-    const T share = jpeg.average ? T(1) / T(luma_blocks) : T(1);
-    for (int c = 0; c < blocks - luma_blocks; ++c)
-      for (int j = 0; j < 64; ++j) block[luma_blocks + c][j] = share * sum[c][j];
-    for (int b = 0; b < blocks; ++b) dct.forward(block[b]);
-  }
-
-  // Pixels of the coefficients as a difference (no offset), chroma replicated; destroys the coefficients.
-  // write(c, i, j, value) takes each existing pixel.
-  template <typename Write>
-  LMAPS_FN void write(int rows, int columns, Write&& write) {
-    for (int b = 0; b < blocks; ++b) dct.inverse(block[b]);
-    for (int i = 0; i < rows; ++i) {
-      T ycc[3][16], pixel[3][16];
-      for (int j = 0; j < width; ++j) ycc[0][j] = block[(i / 8) * jpeg.sub_w + j / 8][8 * (i % 8) + j % 8];
-      for (int c = 0; c < blocks - luma_blocks; ++c)
-        for (int j = 0; j < width; ++j) ycc[1 + c][j] = block[luma_blocks + c][8 * (i / jpeg.sub_h) + j / jpeg.sub_w];
-      mix(jpeg.inverse, ycc, pixel);
-      for (int c = 0; c < jpeg.channels; ++c)
-        for (int j = 0; j < columns; ++j) write(c, i, j, pixel[c][j] * T(1 / 127.5));
-    }
-  }
-
- private:
-  LMAPS_FN void mix(const double (&matrix)[3][3], const T (&in)[3][16], T (&out)[3][16]) const {
-    if (jpeg.channels == 1) {
-      for (int j = 0; j < 16; ++j) out[0][j] = in[0][j];
-      return;
-    }
-    for (int c = 0; c < 3; ++c)
-      for (int j = 0; j < 16; ++j)
-        out[c][j] = T(matrix[c][0]) * in[0][j] + T(matrix[c][1]) * in[1][j] + T(matrix[c][2]) * in[2][j];
-  }
+  LMAPS_FN int table(int block) const { return block < luma_blocks ? 0 : 1; }
 };
 
-// All K steps of a whole MCU: its coefficients are independent of each other.
-template <typename T>
-LMAPS_FN void whole_mcu(Mcu<T>& D, const Mcu<T>& y, const QuantizerStep<T>& step, int steps) {
-  for (int b = 0; b < D.blocks; ++b) {
-    const float* q = D.jpeg.table[D.table(b)];
-    T v[64], start[64], offset[64];
-    for (int j = 0; j < 64; ++j) {
-      const T unit = T(1) / T(q[j]);
-      v[j] = start[j] = D.block[b][j] * unit;
-      offset[j] = step.offset(v[j], y.block[b][j] * unit);
-    }
-    for (int k = 0; k < steps; ++k)
-      for (int j = 0; j < 64; ++j) v[j] = step(v[j], offset[j]);
-    for (int j = 0; j < 64; ++j) D.block[b][j] = (v[j] - start[j]) * T(q[j]);
+// All K steps of N coefficients, whose quantization steps are q: D becomes its update. In a whole MCU coefficients are
+// independent of each other.
+template <int N, typename T>
+LMAPS_FN void take_steps(const QuantizerStep<T>& step, int steps, const float* q, T (&D)[N], const T (&y)[N]) {
+  T v[N], offset[N];
+  for (int j = 0; j < N; ++j) {
+    const T unit = T(1) / T(q[j]);
+    v[j] = D[j] * unit;
+    offset[j] = step.offset(v[j], y[j] * unit);
   }
+  for (int k = 0; k < steps; ++k)
+    for (int j = 0; j < N; ++j) v[j] = step(v[j], offset[j]);
+  for (int j = 0; j < N; ++j) D[j] = v[j] * T(q[j]) - D[j];
 }
 
-// A(x) of an MCU, less the offset of luma: each coefficient to the nearest multiple of its step.
-template <typename T>
-LMAPS_FN void quantize(Mcu<T>& x) {
-  for (int b = 0; b < x.blocks; ++b) {
-    const float* q = x.jpeg.table[x.table(b)];
-    for (int j = 0; j < 64; ++j) x.block[b][j] = round_even(x.block[b][j] / T(q[j])) * T(q[j]);
-  }
+// A(x) in coefficients, less the offset of luma: each to the nearest multiple of its quantization step.
+template <int N, typename T>
+LMAPS_FN void quantize(const float* q, T (&x)[N]) {
+  for (int j = 0; j < N; ++j) x[j] = round_even(x[j] / T(q[j])) * T(q[j]);
 }
 
 }  // namespace LMAPS_NAMESPACE

@@ -43,30 +43,44 @@ LMAPS_FN void box_muller(uint32_t u, uint32_t v, float& a, float& b) {
   b = high ? -radius * across : radius * across;
 }
 
-// The numbers come in blocks of 256: number 64 i + j of a block is output i of counter j, so that neighbours are in
+// Philox of N counters from `counter` on: word i of counter + j is c[i][j].
+template <int N>
+LMAPS_FN void philox(uint64_t key, uint32_t draw, uint64_t counter, uint32_t (&c)[4][N]) {
+  for (int j = 0; j < N; ++j) {
+    c[0][j] = uint32_t(counter + j), c[1][j] = uint32_t((counter + j) >> 32), c[2][j] = draw, c[3][j] = 0;
+  }
+  uint32_t k0 = uint32_t(key), k1 = uint32_t(key >> 32);
+  for (int round = 0; round < 10; ++round, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u)
+    for (int j = 0; j < N; ++j) {
+      const uint64_t p = uint64_t(0xD2511F53u) * c[0][j], q = uint64_t(0xCD9E8D57u) * c[2][j];
+      c[0][j] = uint32_t(q >> 32) ^ c[1][j] ^ k0;
+      c[2][j] = uint32_t(p >> 32) ^ c[3][j] ^ k1;
+      c[1][j] = uint32_t(q);
+      c[3][j] = uint32_t(p);
+    }
+}
+
+// The numbers come in blocks of 256: number 64 i + j of a block is number i of its counter j, so that neighbours are in
 // neighbouring lanes.
 constexpr int kCounters = 64, kNormals = 4 * kCounters;
 
-struct NormalBlock {
-  LMAPS_FN void operator()(uint64_t key, uint32_t draw, uint64_t block, float (&out)[kNormals]) const {
-    uint32_t c[4][kCounters];
-    for (int j = 0; j < kCounters; ++j) {
-      const uint64_t counter = block * kCounters + j;
-      c[0][j] = uint32_t(counter), c[1][j] = uint32_t(counter >> 32), c[2][j] = draw, c[3][j] = 0;
-    }
-    uint32_t k0 = uint32_t(key), k1 = uint32_t(key >> 32);
-    for (int round = 0; round < 10; ++round, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u)
-      for (int j = 0; j < kCounters; ++j) {
-        const uint64_t p = uint64_t(0xD2511F53u) * c[0][j], q = uint64_t(0xCD9E8D57u) * c[2][j];
-        c[0][j] = uint32_t(q >> 32) ^ c[1][j] ^ k0;
-        c[2][j] = uint32_t(p >> 32) ^ c[3][j] ^ k1;
-        c[1][j] = uint32_t(q);
-        c[3][j] = uint32_t(p);
-      }
-    for (int i = 0; i < 4; i += 2)
-      for (int j = 0; j < kCounters; ++j)
-        box_muller(c[i][j], c[i + 1][j], out[i * kCounters + j], out[(i + 1) * kCounters + j]);
-  }
-};
+// The four numbers of each of N counters: number i of counter + j is out[N i + j].
+template <int N>
+LMAPS_FN void normals(uint64_t key, uint32_t draw, uint64_t counter, float (&out)[4 * N]) {
+  uint32_t c[4][N];
+  philox(key, draw, counter, c);
+  for (int i = 0; i < 4; i += 2)
+    for (int j = 0; j < N; ++j) box_muller(c[i][j], c[i + 1][j], out[i * N + j], out[(i + 1) * N + j]);
+}
+
+// The number at one position alone.
+LMAPS_FN float normal_at(uint64_t key, uint32_t draw, uint64_t position) {
+  uint32_t c[4][1];
+  philox(key, draw, position / kNormals * kCounters + position % kCounters, c);
+  const int i = int(position % kNormals / kCounters);
+  float a, b;
+  box_muller(i < 2 ? c[0][0] : c[2][0], i < 2 ? c[1][0] : c[3][0], a, b);
+  return i % 2 ? b : a;
+}
 
 }  // namespace LMAPS_NAMESPACE

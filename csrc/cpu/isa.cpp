@@ -20,6 +20,6 @@ int thread_count(int threads) {
 }  // namespace
 
 extern const CpuKernels kernels;
-const CpuKernels kernels = {TEXT(LMAPS_ISA), pointwise, jpeg_map, add_normal, thread_count};
+const CpuKernels kernels = {TEXT(LMAPS_ISA), pointwise, jpeg_map, add_normal, step, thread_count};
 
 }  // namespace LMAPS_NAMESPACE

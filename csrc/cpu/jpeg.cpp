@@ -1,17 +1,20 @@
-// The loop around core/jpeg.h: threads over rows of MCUs, SIMD over the 64 coefficients of a block.
-#include "../core/jpeg.h"
+// The loops around core/jpeg.h: threads over rows of MCUs, SIMD over the 64 coefficients of a block.
+#include <vector>
 
 #include "loops.h"
+#include "mcu.h"
+#include "surroundings.h"
 
 namespace LMAPS_NAMESPACE {
 namespace {
 
+// The corner of an MCU in images whose rows lie `row` apart and whose channels lie `plane` (of y: `y_plane`) apart.
 template <typename T>
 struct Place {
   T* out;
   const T *D, *y;
-  int64_t row, plane;
-  int rows, columns;  // pixels of this MCU that lie in the image
+  int64_t row, plane, y_plane;
+  int rows, columns;  // pixels from here to the border of the image
 };
 
 // An MCU that the border of the image cuts: what its missing pixels repeat changes with x, which couples the
@@ -21,63 +24,106 @@ void cut_mcu(const Place<T>& p, Mcu<T>& mcu, const Weights& w) {
   T x[3 * 16 * 16];
   const auto local = [](int c, int i, int j) { return (c * 16 + i) * 16 + j; };
   const auto image = [&](int c, int i, int j) { return c * p.plane + i * p.row + j; };
+  const int rows = p.rows < mcu.height ? p.rows : mcu.height, columns = p.columns < mcu.width ? p.columns : mcu.width;
   const auto each = [&](auto&& f) {
     for (int c = 0; c < mcu.jpeg.channels; ++c)
-      for (int i = 0; i < p.rows; ++i)
-        for (int j = 0; j < p.columns; ++j) f(x[local(c, i, j)], image(c, i, j));
+      for (int i = 0; i < rows; ++i)
+        for (int j = 0; j < columns; ++j) f(x[local(c, i, j)], image(c, i, j));
   };
   const T lr = T(w.lr), lam = T(w.lam), c_data = T(w.c), offset = T(0.5 / 127.5);
   each([&](T& value, int64_t at) { value = p.D[at]; });
   for (int k = 0; k < w.steps; ++k) {
-    mcu.read(x, 16, 256, p.rows, p.columns);
-    quantize(mcu);
-    mcu.write(p.rows, p.columns, [&](int c, int i, int j, T decoded) {
+    mcu.read(x, 16, 256, rows, columns);
+    for (int b = 0; b < mcu.blocks; ++b) quantize(mcu.quantizer(b), mcu.block[b]);
+    mcu.write(rows, columns, [&](int c, int i, int j, T decoded) {
       T& value = x[local(c, i, j)];
-      const int64_t at = image(c, i, j);
-      value -= lr * (lam * (value - p.D[at]) + c_data * (decoded + offset - p.y[at]));
+      const T y = p.y[c * p.y_plane + i * p.row + j];
+      value -= lr * (lam * (value - p.D[image(c, i, j)]) + c_data * (decoded + offset - y));
     });
   }
   each([&](T& value, int64_t at) { p.out[at] = value; });
 }
 
+// What all MCUs share.
 template <typename T>
-void map(const JpegArguments& a, int threads) {
-  const JpegTables& jpeg = a.tables;
-  const Dct8<T> dct;
-  const QuantizerStep<T> step(a.weights);
-  const int mcu_h = 8 * jpeg.sub_h, mcu_w = 8 * jpeg.sub_w;
-  const int64_t mcu_rows = (a.height + mcu_h - 1) / mcu_h, plane = a.height * a.width;
-#pragma omp parallel for num_threads(threads) schedule(dynamic)
-  for (int64_t task = 0; task < a.batch * mcu_rows; ++task) {
-    const int64_t top = task % mcu_rows * mcu_h;
-    Mcu<T> D(jpeg, dct), y(jpeg, dct);
-    for (int64_t left = 0; left < a.width; left += mcu_w) {
-      const int64_t at = task / mcu_rows * jpeg.channels * plane + top * a.width + left;
-      const int64_t rows = a.height - top, columns = a.width - left;
-      const Place<T> p{static_cast<T*>(a.out) + at,
-                       static_cast<const T*>(a.D) + at,
-                       static_cast<const T*>(a.y) + at,
-                       a.width,
-                       plane,
-                       rows < mcu_h ? int(rows) : mcu_h,
-                       columns < mcu_w ? int(columns) : mcu_w};
-      if (p.rows < mcu_h || p.columns < mcu_w) {
-        cut_mcu(p, D, a.weights);
+struct Jpeg {
+  const JpegTables& tables;
+  const Weights& weights;
+  Dct8<T> dct;
+  Colour<T> colour;
+  QuantizerStep<T> step;
+  McuShape mcu;
+
+  Jpeg(const JpegTables& t, const Weights& w) : tables(t), weights(w), colour(t), step(w), mcu(t) {}
+
+  // A row of MCUs, whose first has its corner at p. out may be D.
+  void row(Place<T> p) const {
+    Mcu<T> D(tables, dct, colour), y(tables, dct, colour);
+    for (; p.columns > 0; p.columns -= mcu.width, p.out += mcu.width, p.D += mcu.width, p.y += mcu.width) {
+      if (p.rows < mcu.height || p.columns < mcu.width) {
+        cut_mcu(p, D, weights);
         continue;
       }
-      D.read(p.D, p.row, p.plane, mcu_h, mcu_w);
-      y.read(p.y, p.row, p.plane, mcu_h, mcu_w);
-      whole_mcu(D, y, step, a.weights.steps);
-      D.write(mcu_h, mcu_w, [&](int c, int i, int j, T update) {
+      D.read(p.D, p.row, p.plane, mcu.height, mcu.width);
+      y.read(p.y, p.row, p.y_plane, mcu.height, mcu.width);
+      for (int b = 0; b < mcu.blocks; ++b) take_steps(step, weights.steps, D.quantizer(b), D.block[b], y.block[b]);
+      D.write(mcu.height, mcu.width, [&](int c, int i, int j, T update) {
         const int64_t pixel = c * p.plane + i * p.row + j;
         p.out[pixel] = p.D[pixel] + update;
       });
     }
+  }
+};
+
+template <typename T>
+void map(const JpegArguments& a, int threads) {
+  const Jpeg<T> jpeg(a.tables, a.weights);
+  const int64_t mcu_rows = (a.height + jpeg.mcu.height - 1) / jpeg.mcu.height, plane = a.height * a.width;
+#pragma omp parallel for num_threads(threads) schedule(dynamic)
+  for (int64_t task = 0; task < a.batch * mcu_rows; ++task) {
+    const int64_t top = task % mcu_rows * jpeg.mcu.height;
+    const int64_t at = task / mcu_rows * a.tables.channels * plane + top * a.width;
+    jpeg.row({static_cast<T*>(a.out) + at, static_cast<const T*>(a.D) + at, static_cast<const T*>(a.y) + at, a.width,
+              plane, plane, int(a.height - top), int(a.width)});
   }
 }
 
 }  // namespace
 
 void jpeg_map(const JpegArguments& a, int threads) { a.is_double ? map<double>(a, threads) : map<float>(a, threads); }
+
+// D and x0 of a row of MCUs stay in the cache, in one scratch of each thread.
+void jpeg_step(const StepArguments& a, int threads) {
+  const Between& b = a.between;
+  const Jpeg<float> jpeg(*a.tables, a.weights);
+  const int64_t mcu_rows = (b.height + jpeg.mcu.height - 1) / jpeg.mcu.height, plane = b.height * b.width;
+#pragma omp parallel num_threads(threads)
+  {
+    std::vector<float> scratch(b.channels * jpeg.mcu.height * b.width);
+#pragma omp for schedule(dynamic)
+    for (int64_t task = 0; task < b.batch * mcu_rows; ++task) {
+      const int64_t n = task / mcu_rows, top = task % mcu_rows * jpeg.mcu.height;
+      const int64_t rows = b.height - top < jpeg.mcu.height ? b.height - top : jpeg.mcu.height;
+      const auto each = [&](auto&& f) {
+        for (int64_t c = 0; c < b.channels; ++c) {
+          const int64_t begin = c * plane + top * b.width;
+          float* lines = scratch.data() + c * rows * b.width;
+          each_run(n, begin, begin + rows * b.width, [&](const Run& run) { f(run, lines + (run.begin - begin)); });
+        }
+      };
+      float block[kNormals] = {};
+      each([&](const Run& run, float* lines) {
+        before(b, run, block);
+        copy(block, lines, run.count);
+      });
+      jpeg.row({scratch.data(), scratch.data(), b.y + n * b.channels * plane + top * b.width, b.width, rows * b.width,
+                plane, int(rows), int(b.width)});
+      each([&](const Run& run, const float* lines) {
+        copy(lines, block, run.count);
+        after(b, run, block);
+      });
+    }
+  }
+}
 
 }  // namespace LMAPS_NAMESPACE

@@ -4,9 +4,10 @@
 
 struct CpuKernels {
   const char* isa;
-  void (*pointwise)(Pointwise, const PointwiseArguments&, int threads);
+  void (*pointwise)(const PointwiseArguments&, int threads);
   void (*jpeg_map)(const JpegArguments&, int threads);
   void (*add_normal)(const NormalArguments&, int threads);
+  void (*step)(const StepArguments&, int threads);
   int (*thread_count)(int threads);  // how many OpenMP threads really run
 };
 

@@ -14,7 +14,7 @@ void add(const NormalArguments& a, int threads) {
     const int64_t n = task / blocks, begin = task % blocks * kNormals;
     const int64_t count = a.pixels - begin < kNormals ? a.pixels - begin : kNormals;
     float normal[kNormals];
-    NormalBlock{}(a.keys[n], a.draw, task % blocks, normal);
+    normals<kCounters>(a.keys[n], a.draw, task % blocks * kCounters, normal);
     const T* x = static_cast<const T*>(a.x) + n * a.pixels + begin;
     T* out = static_cast<T*>(a.out) + n * a.pixels + begin;
     for (int64_t j = 0; j < count; ++j) out[j] = x[j] + T(a.sigma) * T(normal[j]);

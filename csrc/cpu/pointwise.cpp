@@ -44,21 +44,22 @@ void loop(const Functor& f, const PointwiseArguments& a, int threads) {
 }
 
 template <typename T>
-void select(Pointwise name, const PointwiseArguments& a, int threads) {
+void select(const PointwiseArguments& a, int threads) {
   const SpectralUpdate<T> update{Phi<T>(a.weights)};
-  switch (name) {
+  switch (a.name) {
     case Pointwise::diagonal_map: return loop<T>(DiagonalMap<T>{update}, a, threads);
     case Pointwise::spectral_update: return loop<T>(update, a, threads);
     case Pointwise::clip_map: return loop<T>(ClipMap<T>(a.weights, a.parameters), a, threads);
     case Pointwise::quantization_map: return loop<T>(QuantizationMap<T>(a.weights, a.parameters), a, threads);
     case Pointwise::phase_projection: return loop<T>(PhaseProjection<T>{}, a, threads);
+    default: return;  // those of the fused step
   }
 }
 
 }  // namespace
 
-void pointwise(Pointwise name, const PointwiseArguments& a, int threads) {
-  a.is_double ? select<double>(name, a, threads) : select<float>(name, a, threads);
+void pointwise(const PointwiseArguments& a, int threads) {
+  a.is_double ? select<double>(a, threads) : select<float>(a, threads);
 }
 
 }  // namespace LMAPS_NAMESPACE

@@ -17,7 +17,7 @@ struct alignas(sizeof(T) * N) Pack {
 
 // N consecutive pixels per thread; the grid's second dimension walks over rows.
 template <typename T, int N, typename Functor>
-__global__ void __launch_bounds__(kThreads) loop(Functor f, PointwiseArguments a) {
+__global__ void __launch_bounds__(kThreads, 4) loop(Functor f, PointwiseArguments a) {
   using P = Pack<T, N>;
   const int64_t packs = a.pixels / N;
   for (int64_t n = blockIdx.y; n < a.rows; n += gridDim.y) {
@@ -56,24 +56,23 @@ int launch_widest(const Functor& f, const PointwiseArguments& a, void* stream) {
 }
 
 template <typename T>
-int select(Pointwise name, const PointwiseArguments& a, void* stream) {
+int select(const PointwiseArguments& a, void* stream) {
   const SpectralUpdate<T> update{Phi<T>(a.weights)};
-  switch (name) {
+  switch (a.name) {
     case Pointwise::diagonal_map: return launch_widest<T>(DiagonalMap<T>{update}, a, stream);
     case Pointwise::spectral_update: return launch_widest<T>(update, a, stream);
     case Pointwise::clip_map: return launch_widest<T>(ClipMap<T>(a.weights, a.parameters), a, stream);
     case Pointwise::quantization_map: return launch_widest<T>(QuantizationMap<T>(a.weights, a.parameters), a, stream);
     case Pointwise::phase_projection: return launch_widest<T>(PhaseProjection<T>{}, a, stream);
+    default: return cudaErrorInvalidValue;  // those of the fused step
   }
-  return cudaErrorInvalidValue;
 }
 
 }  // namespace
 }  // namespace LMAPS_NAMESPACE
 
-int cuda_pointwise(Pointwise name, const PointwiseArguments& a, void* stream) {
-  return a.is_double ? LMAPS_NAMESPACE::select<double>(name, a, stream)
-                     : LMAPS_NAMESPACE::select<float>(name, a, stream);
+int cuda_pointwise(const PointwiseArguments& a, void* stream) {
+  return a.is_double ? LMAPS_NAMESPACE::select<double>(a, stream) : LMAPS_NAMESPACE::select<float>(a, stream);
 }
 
 const char* cuda_error(int code) { return cudaGetErrorString(static_cast<cudaError_t>(code)); }

@@ -14,7 +14,8 @@ class Operator(torch.nn.Module):
     """A forward operator A for images of one shape.
 
     `op(x)` = A(x); `op.gradient(x, y)` = A'(x)^T (A(x) - y), or the paper's surrogate of it. An operator whose K
-    gradient steps collapse also has `local_map(D, data, weights)`, with data = `op.precompute(y)`. Images are
+    gradient steps collapse also has `local_map(D, data, weights)`, with data = `op.precompute(y)`; and where that is
+    one kernel, `pixel_map(data)`, which names it so that `ops.step` can fuse it with what is around it. Images are
     [B, C, H, W] in [-1, 1]; what an operator draws at random is drawn here, from its seed, and kept as buffers.
     """
 
@@ -78,7 +79,7 @@ class Operator(torch.nn.Module):
         y = self(x)
         if level == 0:
             return y
-        return Noise(MEASUREMENT, seed, range(len(y)), y.shape[1:]).add(y, level)
+        return Noise(MEASUREMENT, seed, range(len(y)), y.shape[1:], device=y.device).add(y, level)
 
     def check_image(self, x: Tensor) -> None:
         self._check(x, self.shape, "the image")

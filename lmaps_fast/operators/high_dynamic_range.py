@@ -47,9 +47,12 @@ class HighDynamicRange(Operator):
 
     def gradient(self, x: Tensor, y: Tensor) -> Tensor:
         clipped = self(x)
-        slope = torch.where(clipped == self.gain * x, self.inside, self.outside)
-        return slope * (clipped - y)
+        clips = (clipped != self.gain * x).to(x.dtype)
+        return (self.inside + (self.outside - self.inside) * clips) * (clipped - y)
 
     def local_map(self, D: Tensor, y: Tensor, weights: Weights) -> Tensor:
         """K scalar steps per pixel, in registers."""
         return ops.clip_map(D, y, self.gain, self.inside, self.outside, weights)
+
+    def pixel_map(self, y: Tensor) -> ops.PixelMap:
+        return ops.PixelMap("clip_map", y, parameters=(self.gain, self.inside, self.outside))

@@ -76,13 +76,14 @@ class JpegCodec(torch.nn.Module):
         self.channels, self.average = channels, average
         self.subsampling = SUBSAMPLINGS[subsampling] if channels == 3 else (1, 1)
         forward = torch.tensor(TO_YCBCR, dtype=torch.float64)
-        # Constants stay on the CPU in float64; `_at` keeps a copy for each dtype and device that is met.
+        # Constants stay on the CPU in float64; `constants` keeps a copy for each dtype and device that is met.
         self.tables = tables.double().cpu()
         self.matrices = torch.stack((forward, torch.linalg.inv(forward)))
         self.dct = _dct()
         self._copies: dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor, Tensor]] = {}
 
-    def _at(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def constants(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """tables, matrices and dct in the dtype and on the device of x."""
         key = (x.dtype, x.device)
         if key not in self._copies:
             a, b, c = (t.to(x.device, x.dtype) for t in (self.tables, self.matrices, self.dct))
@@ -91,7 +92,7 @@ class JpegCodec(torch.nn.Module):
 
     def steps(self, x: Tensor) -> list[Tensor]:
         """The quantization steps [8, 8] of each plane, in the dtype of x."""
-        tables, _, _ = self._at(x)
+        tables, _, _ = self.constants(x)
         return [tables[0], tables[1], tables[1]][: self.channels]
 
     def whole(self, shape: Sequence[int]) -> tuple[int, int]:
@@ -101,7 +102,7 @@ class JpegCodec(torch.nn.Module):
 
     def analyse(self, x: Tensor) -> list[Tensor]:
         """DCT coefficients of each plane, [B, h, w, 8, 8] with h x w blocks. x fills whole MCUs."""
-        _, matrices, dct = self._at(x)
+        _, matrices, dct = self.constants(x)
         planes = 127.5 * x
         if self.channels == 3:
             planes = torch.einsum("ij,bjhw->bihw", matrices[0], planes)
@@ -116,14 +117,14 @@ class JpegCodec(torch.nn.Module):
 
     def from_planes(self, planes: Tensor) -> Tensor:
         """Pixels in [-1, 1] of Y (0..255) and, centred at 0, Cb and Cr: [B, C, H, W] both."""
-        _, matrices, _ = self._at(planes)
+        _, matrices, _ = self.constants(planes)
         if self.channels == 1:
             return planes / 127.5 - 1
         return torch.einsum("ij,bjhw->bihw", matrices[1], planes) / 127.5 - 1
 
     def synthesise(self, coefficients: Sequence[Tensor], offset: float = 0.0) -> Tensor:
         """Pixels of coefficients, linear but for `offset`, which is added to luma (in levels)."""
-        _, matrices, dct = self._at(coefficients[0])
+        _, matrices, dct = self.constants(coefficients[0])
         blocks = [dct.T @ u @ dct for u in coefficients]
         luma, *chroma = (block.transpose(2, 3).flatten(3, 4).flatten(1, 2) for block in blocks)
         sub_h, sub_w = self.subsampling

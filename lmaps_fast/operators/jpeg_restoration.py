@@ -74,3 +74,6 @@ class JpegRestoration(Operator):
     def local_map(self, D: Tensor, y: Tensor, weights: Weights) -> Tensor:
         """K scalar steps per DCT coefficient, between one transform and its inverse."""
         return ops.jpeg_map(D, y, self.codec, weights)
+
+    def pixel_map(self, y: Tensor) -> ops.PixelMap:
+        return ops.PixelMap("jpeg_map", y, codec=self.codec)

@@ -43,3 +43,6 @@ class Quantization(Operator):
     def local_map(self, D: Tensor, y: Tensor, weights: Weights) -> Tensor:
         """K scalar steps per pixel, in registers."""
         return ops.quantization_map(D, y, self.intervals, weights)
+
+    def pixel_map(self, y: Tensor) -> ops.PixelMap:
+        return ops.PixelMap("quantization_map", y, parameters=(self.intervals,))

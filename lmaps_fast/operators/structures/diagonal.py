@@ -52,3 +52,6 @@ class Diagonal(Spectral):
     def local_map(self, D: Tensor, data: Tensor, weights: Weights) -> Tensor:
         """x = D + phi(s) (1 - lam) k2 (m y - s D) with s = m^2, in one pass."""
         return ops.diagonal_map(D, data, self.s, weights)
+
+    def pixel_map(self, data: Tensor) -> ops.PixelMap:
+        return ops.PixelMap("diagonal_map", data, self.s)

@@ -13,7 +13,8 @@ class Kronecker(Spectral):
 
     In the eigenbases G^T G = V diag(s) V^T the local MAP is a filter between two pairs of small matrix products. V is
     kept thin, without the directions of eigenvalue 0; and where a factor commutes with the mirror (blur and resizing
-    do) its eigenvectors are even or odd, which halves the products. p = 2 parities then, else p = 1.
+    do) its eigenvectors are even or odd, which halves the products. p = 2 parities then, else p = 1. halve: whether to
+    use that; on CPUs unless given, since a GPU loses more by the additional launches than it gains.
     Coefficients are [B, C, p_h p_w, r_h r_w] for ranks r of each parity.
     """
 
@@ -23,6 +24,8 @@ class Kronecker(Spectral):
     columns: Tensor
     V_h: Tensor
     V_w: Tensor
+    P_h: Tensor
+    P_w: Tensor
 
     def __init__(
         self,
@@ -31,12 +34,15 @@ class Kronecker(Spectral):
         columns: Tensor,
         dtype: torch.dtype = torch.float32,
         device: str = "cpu",
+        halve: bool | None = None,
     ) -> None:
         super().__init__(shape, dtype, device)
         self.measurement_shape = (shape[0], rows.shape[0], columns.shape[0])
-        s_h, V_h = eigenbasis(rows)
-        s_w, V_w = (s_h, V_h) if torch.equal(rows, columns) else eigenbasis(columns)
-        self._projections = (project(rows, V_h)[:, None], project(columns, V_w))
+        halve = torch.device(device).type == "cpu" if halve is None else halve
+        s_h, V_h = eigenbasis(rows, halve)
+        s_w, V_w = (s_h, V_h) if torch.equal(rows, columns) else eigenbasis(columns, halve)
+        self.register_buffer("P_h", project(rows, V_h)[:, None].to(device), persistent=False)  # in float64
+        self.register_buffer("P_w", project(columns, V_w).to(device), persistent=False)
         for name, value in (
             ("rows", rows),
             ("columns", columns),
@@ -64,17 +70,16 @@ class Kronecker(Spectral):
     def precompute(self, y: Tensor) -> Tensor:
         """V^T A^T y, in float64: where s is small the filter amplifies this term, and a float32 product would leave it
         a rounding error that does not shrink with s."""
-        P_h, P_w = self._projections
-        return (P_h @ y.to("cpu", torch.float64)[:, :, None, None] @ P_w.mT).flatten(4).flatten(2, 3).to(y)
+        return (self.P_h @ y.double()[:, :, None, None] @ self.P_w.mT).flatten(4).flatten(2, 3).to(y)
 
 
-def eigenbasis(G: Tensor) -> tuple[Tensor, Tensor]:
+def eigenbasis(G: Tensor, halve: bool = True) -> tuple[Tensor, Tensor]:
     """Eigenvalues [p, r] and eigenvectors [p, n / p, r] of G^T G, for each parity, without those of eigenvalue 0.
 
     A vector v of parity +1 or -1 stands for the unit vector (v, +-mirrored v); the factor 1 / sqrt(2) is in v.
     """
     n = G.shape[1]
-    if n % 2 == 0 and torch.allclose(G.flip(0, 1), G, rtol=0, atol=1e-14 * G.abs().max().item()):
+    if halve and n % 2 == 0 and torch.allclose(G.flip(0, 1), G, rtol=0, atol=1e-14 * G.abs().max().item()):
         left, right = G[:, : n // 2], G[:, n // 2 :].flip(1)
         parts, scale = torch.stack((left + right, left - right)) * 0.5**0.5, 0.5**0.5
     else:

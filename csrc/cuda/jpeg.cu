@@ -1,0 +1,40 @@
+// Launcher of jpeg_block.h.
+#include <cuda_runtime.h>
+
+#include "block.h"
+#include "jpeg_block.h"
+#include "jpeg_images.h"
+#include "kernels.h"
+
+namespace LMAPS_NAMESPACE {
+namespace {
+
+template <typename Kernel>
+__global__ void __launch_bounds__(Kernel::kThreads, 8) run(const __grid_constant__ Kernel kernel) {
+  __shared__ typename Kernel::Shared shared;
+  kernel(DeviceBlock{}, shared, blockIdx.x);
+}
+
+template <typename Images>
+int launch(const Images& images, const JpegTables& tables, const Weights& weights, int64_t batch, int64_t height,
+           int64_t width, void* stream) {
+  const JpegBlock<Images> kernel(images, tables, weights, batch, height, width);
+  if (!kernel.grid.blocks) return cudaSuccess;
+  run<<<unsigned(kernel.grid.blocks), kernel.kThreads, 0, static_cast<cudaStream_t>(stream)>>>(kernel);
+  return cudaGetLastError();
+}
+
+}  // namespace
+}  // namespace LMAPS_NAMESPACE
+
+int cuda_jpeg_map(const JpegArguments& a, void* stream) {
+  using namespace LMAPS_NAMESPACE;
+  return a.is_double ? launch(MapImages<double>(a), a.tables, a.weights, a.batch, a.height, a.width, stream)
+                     : launch(MapImages<float>(a), a.tables, a.weights, a.batch, a.height, a.width, stream);
+}
+
+int cuda_jpeg_step(const StepArguments& a, void* stream) {
+  const Between& b = a.between;
+  return LMAPS_NAMESPACE::launch(LMAPS_NAMESPACE::StepImages{b}, *a.tables, a.weights, b.batch, b.height, b.width,
+                                 stream);
+}
