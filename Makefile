@@ -14,7 +14,7 @@ TORCH := torch==2.13.0
 PINS := "numpy<2.4" $(if $(filter x86_64,$(shell uname -m)),triton==3.6.0)
 SOURCES := $(wildcard csrc/* csrc/*/*) CMakeLists.txt setup.py pyproject.toml
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench kernels clean
 
 $(RUN):
 	$(PYTHON) -m venv --system-site-packages $(VENV)
@@ -38,6 +38,10 @@ test: $(STAMP)
 
 bench: $(STAMP)
 	$(RUN) -m pytest bench -p no:cacheprovider
+
+kernels: $(STAMP)
+	mkdir -p build
+	$(RUN) bench/kernels.py --json build/kernels.json
 
 lint: $(STAMP)
 	$(RUN) -m pip install -q -e ".[test,lint]"
