@@ -1,6 +1,6 @@
 """lmaps_fast: image restoration with a diffusion prior, by Local MAP Sampling at the cost of its network calls."""
 
-from lmaps_fast import denoisers, local_map, metrics, operators, ops, presets, renoise, solvers
+from lmaps_fast import denoisers, graphs, local_map, metrics, operators, ops, presets, renoise, solvers
 from lmaps_fast.dispatch import use_backend
 from lmaps_fast.errors import InputError
 from lmaps_fast.presets import Preset
@@ -13,6 +13,7 @@ __all__ = [
     "Preset",
     "Restorer",
     "denoisers",
+    "graphs",
     "local_map",
     "metrics",
     "operators",

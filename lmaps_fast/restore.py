@@ -9,9 +9,10 @@ from torch import Tensor
 from lmaps_fast import denoisers, presets, solvers
 from lmaps_fast.denoisers import Denoiser
 from lmaps_fast.errors import InputError
+from lmaps_fast.graphs import Captured
 from lmaps_fast.operators import Operator
 from lmaps_fast.presets import Preset
-from lmaps_fast.renoise import SAMPLER, seed_of
+from lmaps_fast.renoise import SAMPLER, Noise, seed_of
 from lmaps_fast.solvers import Step, sample
 
 # Pixels up to which the network is called on the whole image. At this size "natural" takes 3 GB in float32, and the
@@ -25,14 +26,16 @@ class Restorer:
     denoiser: a name, a path, or any callable (x, sigma) -> mean. preset: "paper", "natural" or a Preset; the table
     measured for the denoiser if there is one, else the paper's. steps: network calls N, the preset's unless given;
     further hyper-parameters of the preset by keyword (inner_steps, lr, k1, k2, sigma_max, sigma_min, rho, start).
-    backend: see `lmaps_fast.use_backend`. batch: call the network once now for this many images, so that the first
-    restoration finds everything allocated and compiled. tile: the network is called on overlapping tiles of at most
-    tile x tile pixels (see `denoisers.Tiled` for their memory and exactness), while the local MAP stays that of the
-    whole image; None: tiles of 1024 for images of more than AUTOMATIC_TILING = 3072 x 3072 pixels, for others none;
-    0: never, for denoisers that must see the whole image. runs: how many restorations to make from different noise, of
-    which that with the least |A(x) - y| is kept, for each image (the operator's own: 4 for phase retrieval, else 1).
-    noise: standard deviation of the measurement's noise, by which the tables that were measured for a denoiser are
-    scaled; the protocol's unless given. Raises InputError for what it does not know.
+    backend: see `lmaps_fast.use_backend`. batch: on a CPU call the network, on a GPU record the restoration, now for
+    this many images, so that the first restoration finds everything allocated and compiled. tile: the network is called
+    on overlapping tiles of at most tile x tile pixels (see `denoisers.Tiled` for their memory and exactness), while the
+    local MAP stays that of the whole image; None: tiles of 1024 for images of more than AUTOMATIC_TILING = 3072 x 3072
+    pixels, for others none; 0: never, for denoisers that must see the whole image. runs: how many restorations to make
+    from different noise, of which that with the least |A(x) - y| is kept, for each image (the operator's own: 4 for
+    phase retrieval, else 1). noise: standard deviation of the measurement's noise, by which the tables that were
+    measured for a denoiser are scaled; the protocol's unless given. graphs: record the whole restoration as a CUDA
+    graph per shape of y (see `graphs.Captured`), with results equal bit for bit; on GPUs unless False. A callback runs
+    without. Raises InputError for what it does not know.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Restorer:
         tile: int | None = None,
         runs: int | None = None,
         noise: float | None = None,
+        graphs: bool | None = None,
         **hyper_parameters: float | str | None,
     ) -> None:
         if solver not in solvers.REGISTRY:
@@ -64,9 +68,17 @@ class Restorer:
         self.runs = operator.runs if runs is None else runs
         if self.runs < 1:
             raise InputError(f"runs must be at least 1, not {self.runs}")
+        if graphs is None:
+            graphs = operator.device.type == "cuda"
+        elif graphs and operator.device.type != "cuda":
+            raise InputError(f"CUDA graphs need an operator on a GPU, not on {operator.device}: leave graphs out")
+        self.graphs = Captured(self._trajectory) if graphs else None
         if batch is not None:
             x = torch.zeros(batch, *operator.shape, dtype=operator.dtype, device=operator.device)
-            self.denoiser(x, self.solver.sigmas[0])
+            if self.graphs is not None:
+                self(operator(x))
+            else:
+                self.denoiser(x, self.solver.sigmas[0])
 
     def __call__(
         self,
@@ -84,12 +96,22 @@ class Restorer:
         images = range(len(y)) if images is None else images
         if len(images) != len(y):
             raise InputError(f"images names {len(images)} images but y holds {len(y)}: give one number for each")
-        best = sample(self.solver, y, self.operator.shape, seed, images, callback)
+        best = self._sample(y, seed, images, callback)
         for run in range(1, self.runs):
-            other = sample(self.solver, y, self.operator.shape, seed_of(SAMPLER, seed, run), images, callback)
+            other = self._sample(y, seed_of(SAMPLER, seed, run), images, callback)
             better = self._misfit(other, y) < self._misfit(best, y)
             best = torch.where(better[:, None, None, None], other, best)
         return best
+
+    def _sample(self, y: Tensor, seed: int, images: Sequence[int], callback: Callable[[Step], object] | None) -> Tensor:
+        keys = Noise(SAMPLER, seed, images, self.operator.shape, device=y.device).keys
+        if self.graphs is not None and callback is None:
+            return self.graphs(y, keys)
+        return self._trajectory(y, keys, callback)
+
+    def _trajectory(self, y: Tensor, keys: Tensor, callback: Callable[[Step], object] | None = None) -> Tensor:
+        noise = Noise.of_keys(keys, self.operator.shape, self.operator.dtype)
+        return sample(self.solver, y, noise, callback)
 
     @torch.no_grad()
     def _misfit(self, x: Tensor, y: Tensor) -> Tensor:

@@ -1,11 +1,17 @@
 """Shared by all tests: images of our own making, weights of local MAP problems, and the tolerance table."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-os.environ.setdefault("TRITON_INTERPRET", "1")  # before triton is imported
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # where cores are shared, waiting threads would take them
+
+import torch
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # before triton is imported
 
 import pytest
-import torch
 
 import lmaps_fast as lf
 
@@ -53,3 +59,36 @@ def photo_like(batch: int, shape: tuple[int, ...], dtype: torch.dtype, seed: int
 @pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def small_adm(monkeypatch):
+    """The public architecture at a tenth of its width, with its key names."""
+    pytest.importorskip("azula", reason="azula is optional")
+    from lmaps_fast.denoisers import adm
+
+    torch.manual_seed(0)
+    build = adm.build
+    monkeypatch.setattr(adm, "ARCHITECTURES", {32: "ffhq_256x256"})
+    change = {"num_channels": 32, "channel_mult": (1, 2), "num_head_channels": 16, "image_size": 32}
+    monkeypatch.setattr(adm, "build", lambda architecture: build(architecture, **change))
+    network = adm.build("ffhq_256x256")
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return network.eval()
+
+
+@contextmanager
+def importable_torchvision() -> Iterator[None]:
+    """The wheel of torchvision on PyPI is built for CUDA. Beside a CPU build of torch its operators do not load, and
+    its import fails where it declares them; nothing here needs them."""
+    register = torch.library.register_fake
+
+    def tolerant(name, *arguments, **options):
+        return (lambda f: f) if str(name).startswith("torchvision::") else register(name, *arguments, **options)
+
+    torch.library.register_fake = tolerant
+    try:
+        yield
+    finally:
+        torch.library.register_fake = register

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import photo_like
+from conftest import importable_torchvision, photo_like
 
 import lmaps_fast as lf
 from lmaps_fast.operators.structures import Autograd, Krylov
@@ -101,18 +101,8 @@ def test_bad_callables():
 @pytest.fixture(scope="module")
 def physics():
     pytest.importorskip("einops", reason="pip install deepinv torchvision (torchvision in the release for this torch)")
-    # torchvision's wheel on PyPI is built for CUDA. Beside a CPU build of torch its operators do not load, and its
-    # import fails where it declares them; no physics of deepinv needs them.
-    register = torch.library.register_fake
-
-    def tolerant(name, *arguments, **options):
-        return (lambda f: f) if str(name).startswith("torchvision::") else register(name, *arguments, **options)
-
-    torch.library.register_fake = tolerant
-    try:
+    with importable_torchvision():
         return pytest.importorskip("deepinv.physics", reason="pip install deepinv")
-    finally:
-        torch.library.register_fake = register
 
 
 def test_linear_physics_of_deepinv(physics):

@@ -1,33 +1,65 @@
-"""Denoisers: the protocol, the embedded prior, exact oracles, tiles, and `load`."""
+"""Denoisers: the protocol, the embedded prior, public checkpoints, adapters, exact oracles, tiles, and `load`."""
 
 import os
-from collections.abc import Callable
 
 import torch
 
-from lmaps_fast.denoisers.base import EDM, Denoiser
+from lmaps_fast.denoisers import adm
+from lmaps_fast.denoisers.adapters import from_deepinv_denoiser, from_diffusers
+from lmaps_fast.denoisers.adm import ADM
+from lmaps_fast.denoisers.base import EDM, Denoiser, Preconditioned
+from lmaps_fast.denoisers.checkpoints import CHECKPOINTS, download, folder
 from lmaps_fast.denoisers.gaussian import Gaussian
-from lmaps_fast.denoisers.natural import Natural
+from lmaps_fast.denoisers.mixture import GaussianMixture
+from lmaps_fast.denoisers.natural import Natural, fast_dtype
 from lmaps_fast.denoisers.tiled import TILE, Tiled, on_tiles
+from lmaps_fast.denoisers.vp import VP
 from lmaps_fast.errors import InputError
 
-NAMES: dict[str, Callable[..., Denoiser]] = {"natural": Natural}
+NAMES = ("natural", *CHECKPOINTS)
 
 
 def load(
     source: str | os.PathLike | Denoiser = "natural", device: str = "cpu", dtype: torch.dtype | None = None
 ) -> Denoiser:
-    """A denoiser from a name ("natural"), a safetensors file for the network of "natural", or any callable as it is.
+    """A denoiser from a name, a file, or any callable as it is.
 
-    Raises InputError for an unknown name and for a file that does not hold such a network.
+    "natural" is the embedded prior; "ffhq" and "imagenet" are the public ADM checkpoints where they were downloaded
+    (`lmaps-fast download`). A file: a raw ADM checkpoint (.pt, .pth, or .safetensors with its keys), or weights for the
+    network of "natural" (.safetensors). dtype: what the network computes in; unless given bfloat16 where the hardware
+    has it. Raises InputError for an unknown name and for a file that holds no such network.
     """
     if callable(source):
         return source
-    if str(source) in NAMES:
-        return NAMES[str(source)](device=device, dtype=dtype)
-    if not os.path.exists(source):
-        raise InputError(f"{str(source)!r} is neither a prior ({', '.join(NAMES)}) nor a file")
+    name = str(source)
+    if name == "natural":
+        return Natural(device=device, dtype=dtype)
+    if name in CHECKPOINTS:
+        source = folder() / CHECKPOINTS[name].file
+        if not source.exists():
+            raise InputError(f"{source} is not there: fetch it with `lmaps-fast download {name}`")
+    elif not os.path.exists(source):
+        raise InputError(f"{name!r} is neither a prior ({', '.join(NAMES)}) nor a file")
+    if name in CHECKPOINTS or name.endswith((".pt", ".pth")) or adm.recognizes(source):
+        return ADM(source, device, dtype or fast_dtype(torch.device(device).type))
     return Natural(source, device=device, dtype=dtype)
 
 
-__all__ = ["EDM", "NAMES", "TILE", "Denoiser", "Gaussian", "Natural", "Tiled", "load", "on_tiles"]
+__all__ = [
+    "ADM",
+    "EDM",
+    "NAMES",
+    "TILE",
+    "VP",
+    "Denoiser",
+    "Gaussian",
+    "GaussianMixture",
+    "Natural",
+    "Preconditioned",
+    "Tiled",
+    "download",
+    "from_deepinv_denoiser",
+    "from_diffusers",
+    "load",
+    "on_tiles",
+]

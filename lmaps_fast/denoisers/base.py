@@ -1,5 +1,7 @@
 """The denoiser protocol, and what adapts a network to it."""
 
+import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -16,22 +18,68 @@ class Denoiser(Protocol):
     def __call__(self, x: Tensor, sigma: float, /) -> Tensor: ...
 
 
-class EDM:
+class Preconditioned(Protocol):
+    """A denoiser as its network F and the linear maps around it: D(x, sigma) = skip x + out F(scale x, sigma).
+
+    A denoiser whose method `preconditioned(shape)` returns one for images [C, H, W] (or None) lets solvers fuse those
+    maps with what they do between two calls.
+    """
+
+    dtype: torch.dtype  # of the network's input and output
+
+    def preconditioning(self, sigma: float) -> tuple[float, float, float]:
+        """skip, out and scale."""
+
+    def evaluate(self, scaled: Tensor, sigma: float) -> Tensor:
+        """F of scaled = scale x, [B, C, H, W] in `dtype` and channels_last."""
+
+
+class Scaled:
+    """A denoiser as a network F between linear maps; what it is made of in a class for each convention (`EDM`, `VP`).
+
+    network(x, condition) takes x: [B, C, H, W], in `dtype` and channels_last, and condition(sigma): [B], in float32.
+    """
+
+    def __init__(self, network: torch.nn.Module, dtype: torch.dtype = torch.float32) -> None:
+        self.network = network.to(dtype=dtype, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.dtype = dtype
+
+    def preconditioning(self, sigma: float) -> tuple[float, float, float]:
+        """skip, out and scale."""
+        raise NotImplementedError
+
+    def condition(self, sigma: float) -> float:
+        """What tells the network the noise level."""
+        raise NotImplementedError
+
+    def __call__(self, x: Tensor, sigma: float) -> Tensor:
+        skip, out, scale = self.preconditioning(sigma)
+        F = self.evaluate((x * scale).to(self.dtype, memory_format=torch.channels_last), sigma)
+        # skip x first: the result takes the memory format of x.
+        return torch.add(x * skip, F, alpha=out)
+
+    def preconditioned(self, shape: Sequence[int]) -> Preconditioned:
+        return self
+
+    @torch.no_grad()
+    def evaluate(self, scaled: Tensor, sigma: float) -> Tensor:
+        condition = torch.full((len(scaled),), self.condition(sigma), dtype=torch.float32, device=scaled.device)
+        return self.network(scaled, condition)[:, : scaled.shape[1]]
+
+
+class EDM(Scaled):
     """EDM preconditioning (Karras et al., 2022): D = c_skip x + c_out F(c_in x, ln(sigma) / 4).
 
     c_skip = sd^2 / (s^2 + sd^2), c_out = s sd / sqrt(s^2 + sd^2), c_in = 1 / sqrt(s^2 + sd^2).
-    network(x, c_noise) takes x: [B, C, H, W], in `dtype` and channels_last, and c_noise: [B], always float32.
     """
 
     def __init__(self, network: torch.nn.Module, sigma_data: float = 0.5, dtype: torch.dtype = torch.float32) -> None:
-        self.network = network.to(dtype=dtype, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        self.sigma_data, self.dtype = sigma_data, dtype
+        super().__init__(network, dtype)
+        self.sigma_data = sigma_data
 
-    @torch.no_grad()
-    def __call__(self, x: Tensor, sigma: float) -> Tensor:
+    def preconditioning(self, sigma: float) -> tuple[float, float, float]:
         total = sigma**2 + self.sigma_data**2
-        scaled = (x * total**-0.5).to(self.dtype, memory_format=torch.channels_last)
-        c_noise = torch.full((len(x),), sigma, dtype=torch.float32, device=x.device).log() / 4
-        F = self.network(scaled, c_noise)
-        # c_skip x first: the result takes the memory format of x.
-        return x * (self.sigma_data**2 / total) + F.to(x.dtype) * (sigma * self.sigma_data * total**-0.5)
+        return self.sigma_data**2 / total, sigma * self.sigma_data * total**-0.5, total**-0.5
+
+    def condition(self, sigma: float) -> float:
+        return math.log(sigma) / 4

@@ -2,16 +2,16 @@
 
 import math
 import os
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lmaps_fast.denoisers.base import EDM, Denoiser
+from lmaps_fast.denoisers.base import EDM, Denoiser, Preconditioned
+from lmaps_fast.denoisers.weights import load_exactly, read_state
 from lmaps_fast.errors import InputError
 from lmaps_fast.renoise import DENOISER, Noise
 
@@ -79,6 +79,27 @@ class UNet(nn.Module):
         return F.pixel_shuffle(self.out(h), 2)
 
 
+def read_network(path: str | os.PathLike) -> UNet:
+    """The network of a weights file, of the widths that its tensors have, in float32.
+
+    Raises InputError for a file that is missing, damaged or hostile, and, naming what differs, for another network's.
+    """
+    state = read_state(path)
+    try:
+        channels = [state[f"enc.{i}.0.a.weight"].shape[0] for i in range(sum(_is(key, "down") for key in state))]
+        channels.append(state["mid.0.a.weight"].shape[0])
+        blocks, embedding = sum(_is(key, "mid") for key in state), state["emb.0.weight"].shape[0]
+    except KeyError as error:
+        raise InputError(f"{path}: these are the weights of another network: it lacks {error.args[0]}") from None
+    network = UNet(tuple(channels), blocks, embedding)
+    load_exactly(network, state, path)
+    return network
+
+
+def _is(key: str, part: str) -> bool:
+    return key.startswith(f"{part}.") and key.endswith(".weight" if part == "down" else ".a.weight")
+
+
 def fast_dtype(device: str) -> torch.dtype:
     """bfloat16 where the hardware multiplies it natively, else float32. natural.md states what bfloat16 costs."""
     if device == "cuda":
@@ -92,8 +113,8 @@ def fast_dtype(device: str) -> torch.dtype:
 class Natural:
     """The prior as a denoiser for photographs: RGB or grey, any height and width, sigma from .004 to 80.
 
-    weights: a safetensors file with the keys of `UNet`. dtype: what the network computes in, `fast_dtype` unless given.
-    Other sizes than multiples of 8 are reflected at the right and bottom border for the call.
+    weights: a safetensors file with the keys of `UNet`, of any widths. dtype: what the network computes in,
+    `fast_dtype` unless given. Other sizes than multiples of 8 are reflected at the right and bottom border.
 
     Grey images: the network was trained on noise that differs between channels. The mean of three such channels at
     level sqrt(3) sigma has noise of level sigma, so a grey image is given to it at that level, with the missing
@@ -106,17 +127,7 @@ class Natural:
     def __init__(
         self, weights: str | os.PathLike = WEIGHTS, device: str = "cpu", dtype: torch.dtype | None = None
     ) -> None:
-        network = UNet()
-        try:
-            network.load_state_dict(load_file(weights))
-        except FileNotFoundError:
-            raise InputError(f"{weights}: there is no such prior file") from None
-        except (SafetensorError, OSError) as error:
-            raise InputError(f"{weights}: this is not a safetensors file ({error})") from None
-        except RuntimeError:
-            raise InputError(
-                f"{weights}: its weights are not those of the network of this prior: give a file made for it"
-            ) from None
+        network = read_network(weights)
         self._cached: tuple[object, Tensor] | None = None
         self.denoise: Denoiser = EDM(network.to(device), dtype=dtype or fast_dtype(torch.device(device).type))
 
@@ -131,6 +142,11 @@ class Natural:
         if x.shape[1] == 1:
             return self._grey(padded, sigma)[..., :height, :width]
         return self.denoise(padded, sigma)[..., :height, :width]
+
+    def preconditioned(self, shape: Sequence[int]) -> Preconditioned | None:
+        """The network for images [C, H, W] that it is called on as they are: RGB, sides multiples of 8, no tiles."""
+        whole = shape[0] == 3 and shape[1] % SIZE_MULTIPLE == shape[2] % SIZE_MULTIPLE == 0
+        return self.denoise if whole and isinstance(self.denoise, EDM) else None
 
     def _grey(self, x: Tensor, sigma: float) -> Tensor:
         level = math.sqrt(3) * sigma

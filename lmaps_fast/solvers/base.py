@@ -1,13 +1,13 @@
 """The loop that every solver shares. A solver is its noise levels and one `step`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from lmaps_fast.renoise import SAMPLER, Noise
+from lmaps_fast.renoise import Noise
 
 
 @dataclass(frozen=True)
@@ -31,26 +31,16 @@ class Solver(Protocol):
         """What the steps need of the measurement, computed once."""
 
     def step(self, x: Tensor, index: int, data: Any, noise: Noise) -> tuple[Tensor, Tensor]:
-        """From x at sigmas[index] to (x at sigmas[index + 1], x0)."""
+        """From x at sigmas[index] to (x at sigmas[index + 1], x0). May overwrite x and what it returned before."""
 
 
 @torch.no_grad()
-def sample(
-    solver: Solver,
-    y: Tensor,
-    shape: Sequence[int],
-    seed: int,
-    images: Sequence[int],
-    callback: Callable[[Step], object] | None = None,
-) -> Tensor:
-    """Run a solver on the measurements y [B, ...] and return the last x0, [B, *shape]. images: their numbers, which
-    with the seed determine their noise."""
-    dtype = y.real.dtype if y.is_complex() else y.dtype
-    noise = Noise(SAMPLER, seed, images, shape, dtype, y.device)
+def sample(solver: Solver, y: Tensor, noise: Noise, callback: Callable[[Step], object] | None = None) -> Tensor:
+    """Run a solver on the measurements y [B, ...] and return the last x0, [B, C, H, W]. noise: that of the images."""
     data, sigmas = solver.begin(y), solver.sigmas
     x = noise.add(solver.start(y), sigmas[0])
     for i in range(len(sigmas) - 1):
         x, x0 = solver.step(x, i, data, noise)
         if callback is not None:
-            callback(Step(i, len(sigmas) - 1, sigmas[i], x0, x))
+            callback(Step(i, len(sigmas) - 1, sigmas[i], x0.clone(), x.clone()))
     return x0

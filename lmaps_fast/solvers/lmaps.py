@@ -9,6 +9,7 @@ from lmaps_fast.operators import Operator
 from lmaps_fast.presets import Preset
 from lmaps_fast.renoise import Noise, renoise
 from lmaps_fast.schedule import polynomial
+from lmaps_fast.solvers.fused import FusedStep, fused_step
 
 
 class LMAPS:
@@ -24,11 +25,14 @@ class LMAPS:
         grey = torch.zeros((), dtype=self.operator.dtype, device=y.device)
         return grey.expand(len(y), *self.operator.shape) if guess is None else guess
 
-    def begin(self, y: Tensor) -> Problem:
-        return Problem(self.operator, y, self.backend)
+    def begin(self, y: Tensor) -> Problem | FusedStep:
+        problem = Problem(self.operator, y, self.backend)
+        return fused_step(self.denoiser, problem, (len(y), *self.operator.shape)) or problem
 
-    def step(self, x: Tensor, index: int, data: Problem, noise: Noise) -> tuple[Tensor, Tensor]:
+    def step(self, x: Tensor, index: int, data: Problem | FusedStep, noise: Noise) -> tuple[Tensor, Tensor]:
         sigma, sigma_next = self.sigmas[index : index + 2]
+        if isinstance(data, FusedStep):
+            return data(x, sigma, sigma_next, self.weights[index], self.preset.rho, noise)
         D = self.denoiser(x, sigma)
         x0 = data(D, self.weights[index])
         return renoise(x, x0, sigma, sigma_next, self.preset.rho, noise), x0

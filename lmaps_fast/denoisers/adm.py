@@ -1,0 +1,68 @@
+"""The public ADM checkpoints (Dhariwal & Nichol, 2021), through the networks of azula."""
+
+import os
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from lmaps_fast.denoisers.vp import VP
+from lmaps_fast.denoisers.weights import load_exactly, read_state
+from lmaps_fast.errors import InputError
+
+# By base channels, the first thing in which the published networks differ: azula's name of the architecture.
+ARCHITECTURES = {128: "ffhq_256x256", 256: "imagenet_256x256"}
+FIRST = "input_blocks.0.0.weight"
+
+
+class ADM(VP):
+    """A raw checkpoint, ffhq_10m.pt or 256x256_diffusion_uncond.pt, as a denoiser for RGB images of 256x256 pixels.
+
+    Other sizes, in multiples of 64, run, but were not trained. The betas are linear and the network predicts eps;
+    timesteps are fractional and nothing is clipped. Needs the optional package azula. Raises InputError where it is
+    missing, for a file that is no checkpoint, that would run code, or that belongs to another architecture.
+    """
+
+    preset = "paper"
+
+    def __init__(self, path: str | os.PathLike, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+        state = read_state(path)
+        if FIRST not in state or state[FIRST].shape[0] not in ARCHITECTURES:
+            known = " and ".join(ARCHITECTURES.values())
+            raise InputError(f"{path}: this is not one of the ADM networks that are known here ({known})")
+        network = build(ARCHITECTURES[state[FIRST].shape[0]])
+        load_exactly(network, state, path)
+        super().__init__(network.to(device), dtype=dtype)
+        keep_sensitive_parts(network, dtype)
+
+
+def recognizes(path: str | os.PathLike) -> bool:
+    """Whether a safetensors file has the keys of an ADM network."""
+    try:
+        with safe_open(path, "pt") as file:
+            return FIRST in file.keys()  # noqa: SIM118  (the handle is no dict)
+    except (SafetensorError, OSError):
+        return False
+
+
+def build(architecture: str, **changes: Any) -> nn.Module:
+    """The network of one of azula's cards, with random weights. changes: of its configuration, for smaller ones."""
+    try:
+        from azula.nn.utils import skip_init
+        from azula.plugins import adm
+        from azula.plugins.utils import load_cards
+    except ImportError:
+        raise InputError("ADM checkpoints need the package azula: pip install 'lmaps_fast[adm]'") from None
+    with skip_init():
+        return adm.make_model(**{**load_cards(adm)[architecture].config, **changes}).backbone
+
+
+def keep_sensitive_parts(network: nn.Module, dtype: torch.dtype) -> None:
+    """Normalizations stay in float32, as the published half-precision networks have it; the time embedding, which is
+    computed in float32, is rounded where it enters its first layer."""
+    for module in network.modules():
+        if isinstance(module, nn.GroupNorm):
+            module.float()
+    if dtype != torch.float32:
+        network.time_embed.register_forward_pre_hook(lambda module, inputs: (inputs[0].to(dtype),))  # type: ignore[union-attr]

@@ -1,0 +1,46 @@
+"""Files of weights: read without running code, and checked against the network that they are for."""
+
+import os
+import pickle
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from lmaps_fast.errors import InputError
+
+
+def read_state(path: str | os.PathLike) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file or of a checkpoint of torch, which is not allowed to run code."""
+    try:
+        if str(path).endswith(".safetensors"):
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file") from None
+    except pickle.UnpicklingError:
+        raise InputError(
+            f"{path}: the file holds more than weights or is damaged, and loading it could run code: get it from its "
+            f"publisher, or save its weights alone"
+        ) from None
+    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, LookupError) as error:
+        raise InputError(f"{path}: this is not a whole checkpoint ({str(error).splitlines()[0]})") from None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"{path}: a checkpoint must be a dictionary of tensors: save its weights alone")
+    return state
+
+
+def load_exactly(network: nn.Module, state: dict[str, Tensor], path: str | os.PathLike) -> None:
+    """Load a state whose keys and shapes must be those of the network. Raises InputError, naming what differs."""
+    own = network.state_dict()
+    shapes = [key for key in own.keys() & state.keys() if own[key].shape != state[key].shape]
+    for what, keys in (
+        ("it lacks", own.keys() - state.keys()),
+        ("it also has", state.keys() - own.keys()),
+        ("of another shape is", shapes),
+    ):
+        if keys:
+            first = ", ".join(sorted(keys)[:3])
+            raise InputError(f"{path}: these are the weights of another network: {what} {first} ({len(keys)} in all)")
+    network.load_state_dict(state)
