@@ -1,4 +1,4 @@
-"""The command line: lmaps-fast restore | degrade | tasks | info."""
+"""The command line: lmaps-fast restore | degrade | train | evaluate-prior | download | tasks | info."""
 
 import argparse
 import inspect
@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lmaps_fast import Restorer, __version__, denoisers, image, info, metrics, operators, plot
-from lmaps_fast.denoisers import Denoiser
+from lmaps_fast import Restorer, __version__, denoisers, evaluate, image, info, metrics, operators, plot
+from lmaps_fast.denoisers import Denoiser, checkpoints
 from lmaps_fast.errors import InputError
 from lmaps_fast.operators import Operator, jpeg_file
 from lmaps_fast.operators.jpeg_restoration import JpegRestoration
+from lmaps_fast.training import command as training
 
 # Options that are parameters of tasks: the operator says which of them it takes.
 TASK_OPTIONS: dict[str, dict] = {
@@ -61,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     restore.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="file; a folder if several IN")
     restore.add_argument("--steps", type=int, metavar="N", help="network calls (the preset's)")
     restore.add_argument("--solver", default="lmaps")
-    restore.add_argument("--prior", default="natural", metavar="P", help="name or safetensors file (natural)")
+    restore.add_argument("--prior", default="natural", metavar="P", help="name or file (natural); see `info`")
     restore.add_argument("--preset", help="table of hyper-parameters: paper or natural (the prior's own)")
     restore.add_argument("--device", help="cpu or cuda (a GPU if there is one)")
     restore.add_argument("--backend", help="cuda, triton, cpu, torch or reference (the quickest that can run)")
@@ -83,6 +84,14 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("--operator-seed", type=int, default=0, metavar="K", help="of a drawn mask or stroke (0)")
         for name, options in TASK_OPTIONS.items():
             command.add_argument(f"--{name}", **options)
+    train = commands.add_parser("train", help="train a prior on a folder of photographs")
+    training.add_arguments(train)
+    evaluation = commands.add_parser("evaluate-prior", help="denoising PSNR of a prior on a folder of photographs")
+    evaluate.add_arguments(evaluation)
+    download = commands.add_parser("download", help="fetch a public checkpoint for --prior")
+    download.add_argument("name", metavar="NAME", help=", ".join(checkpoints.CHECKPOINTS))
+    download.add_argument("--sha256", metavar="HEX", help="what the file must hash to, where none is published")
+
     commands.add_parser("tasks", help="list the tasks and their options")
     commands.add_parser("info", help="say what is installed and what runs here")
     return parser
@@ -238,18 +247,24 @@ def tasks() -> str:
     return "\n".join(lines)
 
 
+COMMANDS = {
+    "restore": run_restore,
+    "degrade": run_degrade,
+    "train": training.run,
+    "evaluate-prior": evaluate.run,
+    "download": lambda arguments: print(checkpoints.download(arguments.name, arguments.sha256)),
+    "tasks": lambda _: print(tasks()),
+    "info": lambda _: print(info.report()),
+}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0 for success, 2 after one sentence on standard error for bad input."""
     try:
         arguments = build_parser().parse_args(argv)
         with warnings.catch_warnings():  # which also puts showwarning back
             warnings.showwarning = lambda message, *_: print(f"lmaps-fast: {message}", file=sys.stderr)
-            if arguments.command == "restore":
-                run_restore(arguments)
-            elif arguments.command == "degrade":
-                run_degrade(arguments)
-            else:
-                print(tasks() if arguments.command == "tasks" else info.report())
+            COMMANDS[arguments.command](arguments)
     except InputError as error:
         print(f"lmaps-fast: {error}", file=sys.stderr)
         return 2

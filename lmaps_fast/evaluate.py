@@ -1,0 +1,178 @@
+"""How well a denoiser denoises: PSNR over noise levels on a folder of photographs, beside BM3D as a yardstick."""
+
+import argparse
+import json
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from lmaps_fast import denoisers, image, metrics
+from lmaps_fast.denoisers import Denoiser
+from lmaps_fast.errors import InputError
+from lmaps_fast.renoise import MEASUREMENT, Noise
+
+SIGMAS = (5 / 255, 15 / 255, 25 / 255, 50 / 255, 64 / 255, 0.25, 0.5, 1.0, 5.0)
+SEED = 0
+
+Figures = dict[float, float]
+
+
+def photographs(folder: str | os.PathLike) -> Iterator[tuple[str, Tensor]]:
+    """Name, and RGB pixels [1, 3, H, W] in [-1, 1], of each image in a folder and in those below, sorted by name.
+
+    Grey images get three equal channels, alpha is left out. An image that cannot be read is skipped with a warning that
+    names it. Raises InputError for a folder that cannot be read, or without a single image that can.
+    """
+    root, paths = Path(folder), []
+    if not root.is_dir():
+        raise InputError(f"{folder}: there is no such folder: name one with photographs")
+    try:
+        for parent, _, files in os.walk(root, onerror=_raise):
+            paths += [Path(parent, file) for file in files if Path(file).suffix.lower() in image.FORMATS]
+    except OSError as error:
+        raise InputError(f"{error.filename}: cannot read this folder ({error.strerror})") from None
+    some = False
+    for path in sorted(paths):
+        try:
+            pixels = image.read(path).pixels
+        except InputError as error:
+            warnings.warn(f"{error} (skipped)", stacklevel=2)
+            continue
+        some = True
+        yield path.relative_to(root).as_posix(), pixels.expand(-1, 3, -1, -1)
+    if not some:
+        raise InputError(f"{folder}: no image in this folder can be read: name one with photographs (PNG, JPEG, WebP)")
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def centre(pixels: Tensor, side: int) -> Tensor:
+    """The middle of [..., H, W], at most `side` pixels high and wide."""
+    height, width = (min(side, size) for size in pixels.shape[-2:])
+    top, left = (pixels.shape[-2] - height) // 2, (pixels.shape[-1] - width) // 2
+    return pixels[..., top : top + height, left : left + width]
+
+
+@torch.no_grad()
+def evaluate(
+    denoiser: Denoiser,
+    images: Sequence[Tensor],
+    sigmas: Sequence[float] = SIGMAS,
+    callback: Callable[[], object] = lambda: None,
+) -> Figures:
+    """Denoising PSNR in dB at each noise level: the mean, over the images, of PSNR(D(x + 2 sigma eps, 2 sigma), x).
+
+    images: [1, C, H, W] in [-1, 1], on the denoiser's device. sigmas: on the scale of images in [0, 1], which is the
+    usual one of such figures; the denoiser is called at 2 sigma, on its own scale. eps is a function of the image's
+    number alone, so two denoisers see the same noise, and a figure does not depend on which others are taken. The
+    result is clipped to [-1, 1] and not rounded. callback is called after each denoised image. Raises InputError for an
+    empty list of images and for levels that are not positive.
+    """
+    if not images:
+        raise InputError("there is no image to evaluate on: give at least one")
+    if not sigmas or min(sigmas) <= 0:
+        raise InputError("noise levels must be positive: give, for example, 25/255")
+    total = dict.fromkeys(sigmas, 0.0)
+    for number, x in enumerate(images):
+        for sigma in total:
+            noisy = Noise(MEASUREMENT, SEED, [number], x.shape[1:], x.dtype, x.device).add(x, 2 * sigma)
+            total[sigma] += metrics.psnr(denoiser(noisy, 2 * sigma), x).item()
+            callback()
+    return {sigma: value / len(images) for sigma, value in total.items()}
+
+
+def bm3d() -> Denoiser:
+    """BM3D as a denoiser for grey or RGB images: the package bm3d of its authors, which is free for non-commercial use
+    only. It runs on the CPU, a second or more per image of 256x256. Raises InputError where the package is missing.
+
+    Source: Dabov, Foi, Katkovnik, Egiazarian, IEEE TIP 2007; Mäkinen, Azzari, Foi, IEEE TIP 2020.
+    """
+    try:
+        package = import_module("bm3d")
+    except ImportError:
+        raise InputError(
+            "the comparison with BM3D needs its package: pip install bm3d (free for non-commercial use only)"
+        ) from None
+
+    def one(x: Tensor, sigma: float) -> Tensor:
+        noisy = (x.permute(1, 2, 0).double().cpu() / 2 + 0.5).numpy()
+        denoise = package.bm3d_rgb if len(x) == 3 else package.bm3d
+        clean = torch.from_numpy(denoise(noisy, sigma / 2)).reshape(*x.shape[1:], len(x))
+        return (clean.permute(2, 0, 1) * 2 - 1).to(x)
+
+    return lambda x, sigma: torch.stack([one(single, sigma) for single in x])
+
+
+def label(sigma: float) -> str:
+    """A noise level on [0, 1] as it is usually written: 25/255, or .5 as 0.5."""
+    levels = sigma * 255
+    return f"{levels:.0f}/255" if abs(levels - round(levels)) < 1e-9 and levels < 255 else f"{sigma:g}"
+
+
+def table(results: dict[str, Figures]) -> str:
+    """Text: a row per denoiser, a column per noise level, PSNR in dB."""
+    width = max(len("sigma"), *map(len, results))
+    levels = next(iter(results.values()))
+    rows = [f"{'sigma':<{width}}" + "".join(f"{label(sigma):>8}" for sigma in levels)]
+    for name, figures in results.items():
+        rows.append(f"{name:<{width}}" + "".join(f"{value:8.2f}" for value in figures.values()))
+    return "\n".join(rows)
+
+
+def as_json(results: dict[str, Figures], images: int) -> str:
+    """The same as JSON: {"images": how many, "unit": "dB", "psnr": {denoiser: {noise level: PSNR}}}."""
+    psnr = {name: {label(sigma): value for sigma, value in figures.items()} for name, figures in results.items()}
+    return json.dumps({"images": images, "unit": "dB", "psnr": psnr}, indent=2)
+
+
+def level(text: str) -> float:
+    """A noise level from the command line: 25/255 or .25. Raises ValueError for other text, as argparse expects."""
+    numerator, _, denominator = text.partition("/")
+    value = float(numerator) / float(denominator or 1) if denominator != "0" else 0.0
+    if not 0 < value < float("inf"):
+        raise ValueError(text)
+    return value
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `lmaps-fast evaluate-prior`, whose work is `run`."""
+    parser.add_argument("--images", required=True, type=Path, metavar="DIR", help="folder of photographs")
+    parser.add_argument("--prior", default="natural", metavar="P", help="name or file of the denoiser (natural)")
+    parser.add_argument("--sigmas", nargs="+", type=level, default=SIGMAS, metavar="S", help="on [0, 1]: 25/255 .5 ...")
+    parser.add_argument("--crop", type=int, metavar="PIXELS", help="take the middle of larger photographs (the whole)")
+    parser.add_argument("--bm3d", action="store_true", help="beside BM3D (pip install bm3d; non-commercial use only)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the table as JSON")
+    parser.add_argument("--device", help="cpu or cuda (a GPU if there is one)")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Evaluate and print the table. arguments: of `add_arguments`."""
+    if arguments.crop is not None and arguments.crop < 1:
+        raise InputError(f"--crop must be a positive number of pixels, not {arguments.crop}")
+    if arguments.json is not None:
+        image.check_output(arguments.json, (".json",))
+    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    methods = {Path(arguments.prior).name: denoisers.load(arguments.prior, device)}
+    if arguments.bm3d:
+        methods["BM3D"] = bm3d()
+    images = [
+        pixels.to(device) if arguments.crop is None else centre(pixels, arguments.crop).to(device)
+        for _, pixels in photographs(arguments.images)
+    ]
+    results = {}
+    total = len(methods) * len(images) * len(arguments.sigmas)
+    with tqdm(total=total, desc="evaluate-prior", unit="image", leave=False, disable=None) as bar:
+        for name, denoiser in methods.items():
+            results[name] = evaluate(denoiser, images, arguments.sigmas, bar.update)
+    print(f"PSNR in dB, mean of {len(images)} photographs, sigma on [0, 1]\n{table(results)}")
+    if arguments.json is not None:
+        image.write_bytes(arguments.json, (as_json(results, len(images)) + "\n").encode())
+        print(arguments.json)
