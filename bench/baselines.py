@@ -19,8 +19,8 @@ def compiled_loop() -> Callable[..., Tensor]:
 
 def published_gaussian_deblurring(D: Tensor, y: Tensor, weights: Weights) -> Tensor:
     """The cost of the loop in the public DAPS code: autograd through a dense 61x61 depthwise convolution."""
-    line = torch.zeros(61, dtype=D.dtype)
-    line[18:43] = gaussian_kernel(3.0).to(D.dtype)
+    line = torch.zeros(61, dtype=D.dtype, device=D.device)
+    line[18:43] = gaussian_kernel(3.0).to(D)
     kernel = torch.outer(line, line).expand(3, 1, 61, 61).contiguous()
     x = D
     for _ in range(weights.steps):
@@ -39,6 +39,7 @@ def problem(
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randn(1, shape[0], 16, 16, generator=generator)
     x = F.interpolate(coarse, shape[1:], mode="bicubic").clamp(-1, 1)
-    operator = lf.operators.create(task, shape, **arguments)
     D = x + 0.1 * torch.randn(x.shape, generator=generator)
+    operator = lf.operators.create(task, shape, **arguments)
+    x, D = x.to(operator.device), D.to(operator.device)
     return operator, D, operator.measure(x), lf.presets.get(task, "paper").weights(sigma)

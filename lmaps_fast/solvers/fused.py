@@ -27,10 +27,12 @@ class FusedStep:
         skip, out, scale = self.network.preconditioning(sigma)
         if self.network_input is None:
             self.network_input = (x * scale).to(self.network.dtype, memory_format=torch.channels_last)
-        F = self.network.evaluate(self.network_input, sigma).contiguous(memory_format=torch.channels_last)
+        F = self.network.evaluate(self.network_input, sigma).to(self.network.dtype)
+        F = F.contiguous(memory_format=torch.channels_last)
         local_map = self.pixel_map
         if local_map is None:
-            local_map = ops.PixelMap("given", self.problem(torch.add(x * skip, F, alpha=out), weights))
+            x0 = self.problem(torch.add(x * skip, F, alpha=out), weights)
+            local_map = ops.PixelMap("given", x0.contiguous())
         keep, level = shares(sigma, sigma_next, rho)
         following = self.network.preconditioning(sigma_next)[2] if sigma_next else 0.0
         between = ops.Between(skip, out, keep, level, following)
