@@ -1,6 +1,8 @@
 """The front door: restore(...) for one call, Restorer for many."""
 
+import math
 import os
+import warnings
 from collections.abc import Callable, Sequence
 
 import torch
@@ -18,6 +20,7 @@ from lmaps_fast.solvers import Step, sample
 # Pixels up to which the network is called on the whole image. At this size "natural" takes 3 GB in float32, and the
 # sampler's images, about 100 bytes per pixel, 1 GB: what a machine of 8 GB has to spare.
 AUTOMATIC_TILING = 3072 * 3072
+BEYOND = 1.5  # how far noise levels may leave those of training unsaid: the paper's 100 is nothing to a prior up to 80
 
 
 class Restorer:
@@ -65,6 +68,13 @@ class Restorer:
             preset = presets.fitting(operator, str(preset or getattr(self.denoiser, "preset", "paper")), noise)
         self.preset = preset.override(steps=steps, **hyper_parameters)
         self.solver = solvers.REGISTRY[solver](operator, self.denoiser, self.preset, backend)
+        low, high = getattr(self.denoiser, "sigma_range", (0.0, math.inf))
+        if self.solver.sigmas[0] > BEYOND * high or self.solver.sigmas[-2] < low / BEYOND:
+            warnings.warn(
+                f"the noise levels {self.solver.sigmas[-2]:g} to {self.solver.sigmas[0]:g} leave those that the prior "
+                f"was trained on, {low:g} to {high:g}: set sigma_max and sigma_min within these",
+                stacklevel=2,
+            )
         self.runs = operator.runs if runs is None else runs
         if self.runs < 1:
             raise InputError(f"runs must be at least 1, not {self.runs}")

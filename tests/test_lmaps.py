@@ -100,6 +100,12 @@ def test_an_image_does_not_depend_on_its_batch(task):
     assert not torch.equal(lf.restore(y, operator, denoiser, steps=6, seed=6), whole)
 
 
+def test_noise_levels_that_the_prior_was_not_trained_on_are_said():
+    operator = lf.operators.create("denoising", (3, 16, 16))
+    with pytest.warns(UserWarning, match="levels 200 to 200 leave those that the prior was trained on"):
+        lf.Restorer(operator, steps=1, sigma_max=200.0, sigma_min=0.1)
+
+
 def test_backends_agree_over_a_whole_restoration():
     operator = lf.operators.create("gaussian_deblurring", (3, 24, 40))
     y = operator.measure(photo_like(1, (3, 24, 40), torch.float32))

@@ -12,7 +12,8 @@ class Denoiser(Protocol):
     """Any callable D(x, sigma): the posterior mean E[x0 | x] of x = x0 + sigma * noise.
 
     x: [B, C, H, W] in the scale of images in [-1, 1]; sigma: a float, the same for the whole batch. Returns
-    [B, C, H, W] without clipping. Gradients are not asked for.
+    [B, C, H, W] without clipping. Gradients are not asked for. It may have the attributes `preset`, the name of its
+    table of hyper-parameters; `sigma_range`, the least and greatest sigma of its training; and `preconditioned`.
     """
 
     def __call__(self, x: Tensor, sigma: float, /) -> Tensor: ...

@@ -123,6 +123,7 @@ class Natural:
     """
 
     preset = "natural"
+    sigma_range = (0.004, 80.0)
 
     def __init__(
         self, weights: str | os.PathLike = WEIGHTS, device: str = "cpu", dtype: torch.dtype | None = None

@@ -59,6 +59,11 @@ class Tiled:
         """The wrapped denoiser's table of hyper-parameters. AttributeError where it has none, as on itself."""
         return self.denoiser.preset  # type: ignore[attr-defined]
 
+    @property
+    def sigma_range(self) -> tuple[float, float]:
+        """That of the wrapped denoiser. AttributeError where it has none."""
+        return self.denoiser.sigma_range  # type: ignore[attr-defined]
+
     @torch.no_grad()
     def __call__(self, x: Tensor, sigma: float) -> Tensor:
         height, width = x.shape[2:]
