@@ -225,3 +225,14 @@ def test_a_mixture_is_the_posterior_mean_by_quadrature():
     torch.testing.assert_close(mixture(x.view(1, 1, 1, 2), sigma).flatten(), expected, rtol=1e-8, atol=1e-8)
     with pytest.raises(lf.InputError, match="leave out components of weight 0"):
         GaussianMixture(weights - 0.3, means.view(2, 1, 1, 2), covariances)
+
+
+def test_a_gradient_is_there_for_those_who_ask():
+    denoiser, x = EDM(Constant()), torch.randn(1, 3, 8, 8)
+    assert not denoiser(x, 1.0).requires_grad
+    x.requires_grad_()
+    skip, out, scale = denoiser.preconditioning(1.0)
+    (gradient,) = torch.autograd.grad(denoiser(x, 1.0).sum(), x)
+    torch.testing.assert_close(gradient, torch.full_like(x, skip + out * scale * 0.3))
+    with torch.no_grad():
+        assert not denoiser(x, 1.0).requires_grad

@@ -144,3 +144,10 @@ def test_the_preset_of_the_wrapped_denoiser_is_visible():
 def test_bad_tiles_and_overlaps_are_refused(tile, overlap, message):
     with pytest.raises(InputError, match=message):
         Tiled(Blur(), tile, overlap)
+
+
+def test_a_gradient_goes_through_tiles():
+    x = torch.randn(2, 3, 64, 136, dtype=torch.float64, requires_grad=True)
+    tiled = Tiled(lambda x, sigma: 3 * x, tile=64)
+    (gradient,) = torch.autograd.grad(tiled(x, 1.0).sum(), x)
+    torch.testing.assert_close(gradient, torch.full_like(gradient, 3.0))

@@ -12,8 +12,9 @@ class Denoiser(Protocol):
     """Any callable D(x, sigma): the posterior mean E[x0 | x] of x = x0 + sigma * noise.
 
     x: [B, C, H, W] in the scale of images in [-1, 1]; sigma: a float, the same for the whole batch. Returns
-    [B, C, H, W] without clipping. Gradients are not asked for. It may have the attributes `preset`, the name of its
-    table of hyper-parameters; `sigma_range`, the least and greatest sigma of its training; and `preconditioned`.
+    [B, C, H, W] without clipping. Solvers such as DPS ask for its gradient, others do not. It may have the attributes
+    `preset`, the name of its table of hyper-parameters; `sigma_range`, the least and greatest sigma of its training;
+    and `preconditioned`.
     """
 
     def __call__(self, x: Tensor, sigma: float, /) -> Tensor: ...
@@ -62,10 +63,10 @@ class Scaled:
     def preconditioned(self, shape: Sequence[int]) -> Preconditioned:
         return self
 
-    @torch.no_grad()
     def evaluate(self, scaled: Tensor, sigma: float) -> Tensor:
         condition = torch.full((len(scaled),), self.condition(sigma), dtype=torch.float32, device=scaled.device)
-        return self.network(scaled, condition)[:, : scaled.shape[1]]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and scaled.requires_grad):  # not for the weights alone
+            return self.network(scaled, condition)[:, : scaled.shape[1]]
 
 
 class EDM(Scaled):

@@ -64,7 +64,6 @@ class Tiled:
         """That of the wrapped denoiser. AttributeError where it has none."""
         return self.denoiser.sigma_range  # type: ignore[attr-defined]
 
-    @torch.no_grad()
     def __call__(self, x: Tensor, sigma: float) -> Tensor:
         height, width = x.shape[2:]
         if max(height, width) <= self.tile:
@@ -72,12 +71,12 @@ class Tiled:
         padded = F.pad(x, (0, -width % ALIGNMENT, 0, -height % ALIGNMENT), mode="reflect")
         rows, columns = (self._intervals(size) for size in padded.shape[2:])
         out = torch.zeros_like(padded)
-        for one, image in zip(out.split(1), padded.split(1), strict=True):
+        for n in range(len(x)):
             for top, bottom, vertical in rows:
                 for left, right, horizontal in columns:
-                    D = self.denoiser(image[..., top:bottom, left:right], sigma)
+                    place = (slice(n, n + 1), slice(None), slice(top, bottom), slice(left, right))
                     weight = torch.outer(vertical.to(x), horizontal.to(x))
-                    one[..., top:bottom, left:right].addcmul_(D, weight)
+                    out[place].addcmul_(self.denoiser(padded[place], sigma), weight)
         return out[..., :height, :width]
 
     def _intervals(self, size: int) -> list[tuple[int, int, Tensor]]:
