@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lmaps_fast import Restorer, __version__, denoisers, evaluate, image, info, metrics, operators, plot
+from lmaps_fast import Restorer, __version__, denoisers, evaluate, image, info, metrics, operators, plot, solvers
 from lmaps_fast.denoisers import Denoiser, checkpoints
 from lmaps_fast.errors import InputError
 from lmaps_fast.operators import Operator, jpeg_file
@@ -61,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     restore.add_argument("inputs", nargs="+", type=Path, metavar="IN")
     restore.add_argument("-o", "--output", required=True, type=Path, metavar="OUT", help="file; a folder if several IN")
     restore.add_argument("--steps", type=int, metavar="N", help="network calls (the preset's)")
-    restore.add_argument("--solver", default="lmaps")
+    restore.add_argument("--solver", default="lmaps", metavar="S", help=f"{', '.join(solvers.REGISTRY)} (lmaps)")
     restore.add_argument("--prior", default="natural", metavar="P", help="name or file (natural); see `info`")
     restore.add_argument("--preset", help="table of hyper-parameters: paper or natural (the prior's own)")
     restore.add_argument("--device", help="cpu or cuda (a GPU if there is one)")
@@ -193,14 +193,15 @@ def restore_one(
     restorer = Restorer(
         operator, prior, arguments.solver, arguments.steps, arguments.preset, arguments.backend, **chosen
     )
-    calls, start = restorer.preset.steps * restorer.runs, time.perf_counter()
+    calls, start = (len(restorer.solver.sigmas) - 1) * restorer.runs, time.perf_counter()
     with tqdm(total=calls, desc=source.name, unit="step", leave=False, disable=None) as bar:
         restored = restorer(measurement.y, seed=arguments.seed, callback=lambda _: bar.update())
     pixels = image.upright(restored.cpu(), measurement.orientation)
     seconds = time.perf_counter() - start
     image.write(target, measurement.picture.with_pixels(pixels))
     height, width = pixels.shape[2:]
-    print(f"{target}: {width}x{height}, {calls} network calls, {seconds:.1f} s")
+    unit = "network calls" if arguments.solver == "lmaps" else "steps"
+    print(f"{target}: {width}x{height}, {calls} {unit}, {seconds:.1f} s")
     panels = [("restored", pixels)]
     if measurement.preview is not None:
         panels.insert(0, ("degraded", measurement.preview))

@@ -2,13 +2,15 @@
 
 import math
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from lmaps_fast.errors import InputError
 from lmaps_fast.local_map import Weights
 
 if TYPE_CHECKING:
     from lmaps_fast.operators.base import Operator
+
+Settings = TypeVar("Settings")
 
 STARTS = ("noise", "measurement")
 
@@ -59,11 +61,17 @@ class Preset:
 
     def override(self, **values: float | str | None) -> "Preset":
         """A copy with those values that are not None. Raises InputError for a name that is none of its own."""
-        names = {field.name for field in fields(self)}
-        for name in values:
-            if name not in names:
-                raise InputError(f"unknown hyper-parameter {name!r}: choose among {', '.join(sorted(names))}")
-        return replace(self, **{name: value for name, value in values.items() if value is not None})  # type: ignore[arg-type]
+        return override(self, **values)
+
+
+def override(settings: Settings, **values: object) -> Settings:
+    """A copy of a solver's settings, a dataclass, with those values that are not None. Raises InputError for a name
+    that is none of its own."""
+    names = {field.name for field in fields(settings)}  # type: ignore[arg-type]
+    for name in values:
+        if name not in names:
+            raise InputError(f"unknown hyper-parameter {name!r}: choose among {', '.join(sorted(names))}")
+    return replace(settings, **{name: value for name, value in values.items() if value is not None})  # type: ignore[type-var]
 
 
 # Table 4 of arXiv 2510.07343. It has no row for denoising: those weights are the ones of the other noise-.05 tasks.

@@ -4,6 +4,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from lmaps_fast.graphs import Captured
 from lmaps_fast.operators import Operator
 from lmaps_fast.presets import Preset
 from lmaps_fast.renoise import SAMPLER, Noise, seed_of
-from lmaps_fast.solvers import Step, sample
+from lmaps_fast.solvers import Step, published, sample
 
 # Pixels up to which the network is called on the whole image. At this size "natural" takes 3 GB in float32, and the
 # sampler's images, about 100 bytes per pixel, 1 GB: what a machine of 8 GB has to spare.
@@ -26,9 +27,10 @@ BEYOND = 1.5  # how far noise levels may leave those of training unsaid: the pap
 class Restorer:
     """A restoration that is set up once and called for many measurements.
 
-    denoiser: a name, a path, or any callable (x, sigma) -> mean. preset: "paper", "natural" or a Preset; the table
-    measured for the denoiser if there is one, else the paper's. steps: network calls N, the preset's unless given;
-    further hyper-parameters of the preset by keyword (inner_steps, lr, k1, k2, sigma_max, sigma_min, rho, start).
+    denoiser: a name, a path, or any callable (x, sigma) -> mean. solver: one of `solvers.REGISTRY`. preset:
+    "paper", "natural" or a Preset; the table measured for the denoiser if there is one, else the paper's. Of other
+    solvers: their settings, the published ones unless given. steps: noise levels N, the preset's unless given; further
+    hyper-parameters of the preset by keyword (inner_steps, lr, k1, k2, sigma_max, sigma_min, rho, start).
     backend: see `lmaps_fast.use_backend`. batch: on a CPU call the network, on a GPU record the restoration, now for
     this many images, so that the first restoration finds everything allocated and compiled. tile: the network is called
     on overlapping tiles of at most tile x tile pixels (see `denoisers.Tiled` for their memory and exactness), while the
@@ -47,7 +49,7 @@ class Restorer:
         denoiser: str | os.PathLike | Denoiser = "natural",
         solver: str = "lmaps",
         steps: int | None = None,
-        preset: str | Preset | None = None,
+        preset: str | Preset | Any = None,
         backend: str | None = None,
         batch: int | None = None,
         tile: int | None = None,
@@ -64,9 +66,14 @@ class Restorer:
             tile = denoisers.TILE if operator.shape[1] * operator.shape[2] > AUTOMATIC_TILING else 0
         if tile:
             self.denoiser = denoisers.on_tiles(self.denoiser, tile)
-        if not isinstance(preset, Preset):
-            preset = presets.fitting(operator, str(preset or getattr(self.denoiser, "preset", "paper")), noise)
-        self.preset = preset.override(steps=steps, **hyper_parameters)
+        settings: Any = preset
+        if solver != "lmaps":
+            if isinstance(preset, str | Preset):
+                raise InputError(f"presets are those of lmaps: leave preset out, or give settings of {solver}")
+            settings = published.get(solver, operator.name, noise) if preset is None else preset
+        elif not isinstance(preset, Preset):
+            settings = presets.fitting(operator, str(preset or getattr(self.denoiser, "preset", "paper")), noise)
+        self.preset = presets.override(settings, steps=steps, **hyper_parameters)
         self.solver = solvers.REGISTRY[solver](operator, self.denoiser, self.preset, backend)
         low, high = getattr(self.denoiser, "sigma_range", (0.0, math.inf))
         if self.solver.sigmas[0] > BEYOND * high or self.solver.sigmas[-2] < low / BEYOND:

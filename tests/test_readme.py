@@ -11,7 +11,7 @@ from conftest import importable_torchvision, photo_like
 import lmaps_fast as lf
 
 README = Path(__file__).parent.parent / "README.md"
-SECTION = README.read_text().partition("### Bring your own prior")[2].partition("### Train")[0]
+SECTION = README.read_text().partition("### Bring your own prior")[2].partition("### Other solvers")[0]
 EXAMPLES = re.findall(r"```python\n(.*?)```", SECTION, re.S)
 
 
