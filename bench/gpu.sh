@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # All that a GPU decides, in one call without a network: build, tests, compute-sanitizer, benchmarks.
 # Writes bench/results/<device>.json. PYTHON: an interpreter with torch for CUDA (python3). Packages that it lacks are
-# taken from wheels in .whl/, if there is such a folder. Under nine minutes on an H100.
+# taken from wheels in .whl/, if there is such a folder. The time limits of its
+# parts add up to about eight minutes; the build comes on top.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}

@@ -19,20 +19,20 @@ from lmaps_fast.operators.jpeg_codec import JpegCodec
 
 
 @triton.jit
-def transform(a, block):  # type: ignore[no-untyped-def]
+def transform(a, block):
     # a block a^t of 8x8 matrices; block: [n, 8, 8]. Sums go along the last axis, most of which one thread holds.
     half = tl.sum(block[:, :, None, :] * a[None, None, :, :], 3)
     return tl.sum(half.permute(0, 2, 1)[:, None, :, :] * a[None, :, None, :], 3)
 
 
 @triton.jit
-def mix(matrix, row: tl.constexpr, a, b, c):  # type: ignore[no-untyped-def]
+def mix(matrix, row: tl.constexpr, a, b, c):
     # A row of a 3x3 matrix times (a, b, c)
     return tl.load(matrix + 3 * row) * a + tl.load(matrix + 3 * row + 1) * b + tl.load(matrix + 3 * row + 2) * c
 
 
 @triton.jit
-def luma_of(x, at, plane, within, matrix, CHANNELS: tl.constexpr):  # type: ignore[no-untyped-def]
+def luma_of(x, at, plane, within, matrix, CHANNELS: tl.constexpr):
     # Levels of luma at some pixels of an image
     value = tl.load(x + at, within, 0)
     if CHANNELS == 3:
@@ -41,9 +41,7 @@ def luma_of(x, at, plane, within, matrix, CHANNELS: tl.constexpr):  # type: igno
 
 
 @triton.jit
-def chroma_of(  # type: ignore[no-untyped-def]
-    x, at, plane, within, matrix, AVERAGE: tl.constexpr, SUB_H: tl.constexpr, SUB_W: tl.constexpr
-):
+def chroma_of(x, at, plane, within, matrix, AVERAGE: tl.constexpr, SUB_H: tl.constexpr, SUB_W: tl.constexpr):
     # Levels [2 MCUs, 8, 8], Cb and Cr in turn, of pixels [n, 8, 8] in luma blocks. A sample is the mean of
     # SUB_H x SUB_W pixels, or the first of them.
     MCUS: tl.constexpr = at.shape[0] // (SUB_H * SUB_W)
@@ -62,7 +60,7 @@ def chroma_of(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def pixels_of(samples, SUB_H: tl.constexpr, SUB_W: tl.constexpr):  # type: ignore[no-untyped-def]
+def pixels_of(samples, SUB_H: tl.constexpr, SUB_W: tl.constexpr):
     # Cb and Cr of pixels [n, 8, 8] in luma blocks; samples: [2 MCUs, 8, 8]
     MCUS: tl.constexpr = samples.shape[0] // 2
     coarse = samples.reshape(MCUS, 2, SUB_H, 8 // SUB_H, 1, SUB_W, 8 // SUB_W, 1)
@@ -71,7 +69,7 @@ def pixels_of(samples, SUB_H: tl.constexpr, SUB_W: tl.constexpr):  # type: ignor
 
 
 @triton.jit
-def change(D, y, table, dct, steps, keep, prior, data):  # type: ignore[no-untyped-def]
+def change(D, y, table, dct, steps, keep, prior, data):
     # What the K steps add to the levels D of blocks [n, 8, 8], in units of [-1, 1]: in the DCT of D and y, divided by
     # the quantization steps, v <- keep v + (prior v_D + data v_y) - data round(v).
     # Half to even by adding 1.5 * 2^23 or 1.5 * 2^52, past which there are no fractions: quantizer indices are smaller.
@@ -89,7 +87,7 @@ def change(D, y, table, dct, steps, keep, prior, data):  # type: ignore[no-untyp
 
 
 @triton.jit(do_not_specialize=["steps"])
-def jpeg_kernel(  # type: ignore[no-untyped-def]
+def jpeg_kernel(
     out, D, y, tables, matrices, dct, units, units_high, units_wide, height, width, steps,
     keep: tl.float64, prior: tl.float64, data: tl.float64,
     CHANNELS: tl.constexpr, SUB_H: tl.constexpr, SUB_W: tl.constexpr, AVERAGE: tl.constexpr, BLOCKS: tl.constexpr,

@@ -10,7 +10,7 @@ from lmaps_fast.kernels.blocks import COUNTERS, WARPS
 
 
 @triton.jit
-def natural_log(u):  # type: ignore[no-untyped-def]
+def natural_log(u):
     # u = 2^e m with m in [sqrt(1/2), sqrt(2)), then 2 artanh((m - 1) / (m + 1)). The logarithm of the hardware has an
     # absolute error, so near u = 1 it may even be positive.
     bits = u.to(tl.int32, bitcast=True) + (0x3F800000 - 0x3F3504F3)
@@ -22,7 +22,7 @@ def natural_log(u):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def box_muller(u, v):  # type: ignore[no-untyped-def]
+def box_muller(u, v):
     # Two normal numbers of two random words. Of v the upper two bits are the quadrant, 24 more the place in it: the
     # angle is pi/2 t from its middle, |t| <= 1/2, where the Taylor series are exact to float32.
     radius = tl.sqrt_rn(-2 * natural_log(((u >> 8) + 1).to(tl.float32) * (1 / 16777216)))
@@ -37,13 +37,13 @@ def box_muller(u, v):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def add(out, x, eps, at, within, sigma):  # type: ignore[no-untyped-def]
+def add(out, x, eps, at, within, sigma):
     x_i = tl.load(x + at, within)
     tl.store(out + at, x_i + tl.full((), sigma, x_i.dtype) * eps.to(x_i.dtype), within)
 
 
 @triton.jit(do_not_specialize=["draw"])
-def normal_kernel(out, x, keys, pixels, draw, sigma: tl.float64, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+def normal_kernel(out, x, keys, pixels, draw, sigma: tl.float64, BLOCK: tl.constexpr):
     # out, x: [images, pixels]; one program per (image, block of counters)
     blocks = tl.cdiv(pixels, 4 * BLOCK)
     image = tl.program_id(0).to(tl.int64) // blocks

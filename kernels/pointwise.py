@@ -16,13 +16,13 @@ from lmaps_fast.local_map import Weights
 
 
 @triton.jit
-def number(value, like):  # type: ignore[no-untyped-def]
+def number(value, like):
     # An argument of the host in the type of a tensor.
     return tl.full((), value, like.dtype)
 
 
 @triton.jit
-def phi(s, lam, c, lr, STEPS: tl.constexpr, BITS: tl.constexpr):  # type: ignore[no-untyped-def]
+def phi(s, lam, c, lr, STEPS: tl.constexpr, BITS: tl.constexpr):
     # lr * sum_{j<K} (1 - lr h)^j by doubling over the bits of K; see lmaps_fast.local_map.phi
     z = lr * (lam + c * s)
     total = z * 0 + 1
@@ -34,7 +34,7 @@ def phi(s, lam, c, lr, STEPS: tl.constexpr, BITS: tl.constexpr):  # type: ignore
 
 
 @triton.jit
-def spectral_kernel(  # type: ignore[no-untyped-def]
+def spectral_kernel(
     out, D, b, s, pixels, s_rows, s_repeat, lam: tl.float64, c: tl.float64, lr: tl.float64,
     DIAGONAL: tl.constexpr, STEPS: tl.constexpr, BITS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -55,7 +55,7 @@ def spectral_kernel(  # type: ignore[no-untyped-def]
 
 
 @triton.jit(do_not_specialize=["steps"])
-def clip_kernel(  # type: ignore[no-untyped-def]
+def clip_kernel(
     out, D, y, entries, steps, gain: tl.float64, keep: tl.float64, prior: tl.float64, inside: tl.float64,
     outside: tl.float64, ONE_SLOPE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -78,7 +78,7 @@ def clip_kernel(  # type: ignore[no-untyped-def]
 
 
 @triton.jit(do_not_specialize=["steps"])
-def quantization_kernel(  # type: ignore[no-untyped-def]
+def quantization_kernel(
     out, D, y, entries, steps, half: tl.float64, keep: tl.float64, prior: tl.float64, data: tl.float64,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -96,7 +96,7 @@ def quantization_kernel(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def phase_kernel(out, X, y, entries, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+def phase_kernel(out, X, y, entries, BLOCK: tl.constexpr):
     # out, X, y: [entries, 2], real and imaginary part side by side, so that a thread holds both
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     at = 2 * i[:, None] + tl.arange(0, 2)[None, :]

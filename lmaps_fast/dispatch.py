@@ -103,7 +103,8 @@ def resolve(operation: str, implementations: dict[str, Callable], device: str, b
         for candidate in AUTOMATIC.get(device, ("torch",)):
             if candidate in implementations and unavailable(candidate, device) is None:
                 return implementations[candidate]
-        raise AssertionError(f"{operation} has no PyTorch implementation")
+        reasons = "; ".join(f"{candidate}: {unavailable(candidate, device)}" for candidate in implementations)
+        raise InputError(f"{operation} cannot run on {device} tensors here: {reasons}")
     if name == "reference":
         name = "torch"
     if name not in implementations:

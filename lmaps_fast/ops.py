@@ -234,8 +234,8 @@ def step(
 
     x, x0: [B, C, H, W] in float32, contiguous, and overwritten, as is network_input. F, the network's output, and
     network_input: [B, C, H, W] in float32, bfloat16 or float16, one of them for both, contiguous or channels_last, and
-    one of these for both; F may be None where the local MAP is given. eps is that of `add_normal`. Backends cuda and
-    cpu; elsewhere the same is composed of the other operations.
+    one of these for both; F may be None where the local MAP is given. eps is that of `add_normal`. There are
+    the backends cuda and cpu; solvers compose the same of the other operations where neither can run.
     """
     dispatch.resolve("step", STEP, x.device.type, backend)(
         local_map, F, x, x0, network_input, keys, draw, between, weights
@@ -243,45 +243,18 @@ def step(
 
 
 STEP: dict[str, Callable[..., None]] = {"cuda": _ops.step, "cpu": _ops.step}
-_ADD_NORMAL = {
-    "cuda": _ops.add_normal,
-    "triton": _triton("normal", "add_normal"),
-    "cpu": _ops.add_normal,
-    "torch": add_normal_torch,
-}
-_DIAGONAL_MAP = {
-    "cuda": _ops.diagonal_map,
-    "triton": _triton("pointwise", "diagonal_map"),
-    "cpu": _ops.diagonal_map,
-    "torch": diagonal_map_torch,
-}
-_SPECTRAL_UPDATE = {
-    "cuda": _ops.spectral_update,
-    "triton": _triton("pointwise", "spectral_update"),
-    "cpu": _ops.spectral_update,
-    "torch": spectral_update_torch,
-}
-_CLIP_MAP = {
-    "cuda": _ops.clip_map,
-    "triton": _triton("pointwise", "clip_map"),
-    "cpu": _ops.clip_map,
-    "torch": clip_map_torch,
-}
-_QUANTIZATION_MAP = {
-    "cuda": _ops.quantization_map,
-    "triton": _triton("pointwise", "quantization_map"),
-    "cpu": _ops.quantization_map,
-    "torch": quantization_map_torch,
-}
-_PHASE_PROJECTION = {
-    "cuda": _ops.phase_projection,
-    "triton": _triton("pointwise", "phase_projection"),
-    "cpu": _ops.phase_projection,
-    "torch": phase_projection_torch,
-}
-_JPEG_MAP = {
-    "cuda": _ops.jpeg_map,
-    "triton": _triton("jpeg", "jpeg_map"),
-    "cpu": _ops.jpeg_map,
-    "torch": jpeg_map_torch,
-}
+
+
+def _everywhere(name: str, triton_module: str, torch_form: Callable[..., Tensor]) -> dict[str, Callable[..., Tensor]]:
+    """The four implementations of a leaf operation, by backend."""
+    native = getattr(_ops, name)
+    return {"cuda": native, "triton": _triton(triton_module, name), "cpu": native, "torch": torch_form}
+
+
+_ADD_NORMAL = _everywhere("add_normal", "normal", add_normal_torch)
+_DIAGONAL_MAP = _everywhere("diagonal_map", "pointwise", diagonal_map_torch)
+_SPECTRAL_UPDATE = _everywhere("spectral_update", "pointwise", spectral_update_torch)
+_CLIP_MAP = _everywhere("clip_map", "pointwise", clip_map_torch)
+_QUANTIZATION_MAP = _everywhere("quantization_map", "pointwise", quantization_map_torch)
+_PHASE_PROJECTION = _everywhere("phase_projection", "pointwise", phase_projection_torch)
+_JPEG_MAP = _everywhere("jpeg_map", "jpeg", jpeg_map_torch)

@@ -6,7 +6,7 @@ from conftest import COLLAPSED, photo_like, random_weights
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import lmaps_fast as lf
-from lmaps_fast import ops
+from lmaps_fast import dispatch, ops
 from lmaps_fast.denoisers import EDM
 from lmaps_fast.renoise import SAMPLER, Noise
 
@@ -176,3 +176,11 @@ def test_bad_tensors(change, sentence):
     local_map, weights = ops.PixelMap("diagonal_map", zeros(), torch.ones(1, 1, 8, 8)), lf.local_map.Weights(0, 1, 1, 1)
     with pytest.raises(lf.InputError, match=sentence):
         ops.step(local_map, *given.values(), 0, ops.Between(1, 0, 0, 0, 1), weights, backend="cpu")
+
+
+def test_without_a_native_backend_the_reasons_are_given(monkeypatch):
+    monkeypatch.setattr(dispatch, "native", lambda: "the native extension is not built")
+    x = torch.zeros(1, 3, 8, 8)
+    arguments = (ops.PixelMap("given", x), None, x, x, x, torch.zeros(1).long(), 0, ops.Between(1, 0, 0, 0, 1))
+    with pytest.raises(lf.InputError, match=r"step cannot run on cpu tensors here: .*cpu: the native extension is not"):
+        ops.step(*arguments, lf.local_map.Weights(0, 1, 1, 1))

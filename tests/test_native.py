@@ -101,6 +101,11 @@ def test_opcheck_and_compile():
     torch.library.opcheck(torch.ops.lmaps_fast.phase_projection, (X, torch.view_as_real(X)), test_utils=tests)
     torch.library.opcheck(torch.ops.lmaps_fast.spectral_update, (D, y, s, *numbers), test_utils=tests)
     torch.library.opcheck(torch.ops.lmaps_fast.jpeg_map, jpeg, test_utils=tests)
+    keys, buffers = torch.zeros(2, dtype=torch.int64), [torch.zeros_like(D) for _ in range(3)]
+    pointwise = (pixels, keys, 0, [0.5, 0.5, 0.5, 0.5, 1.0], [0.3, 2.0, 0.1], 10, [], None, None, [], False)
+    step = ("diagonal_map", *buffers, D, y, *pointwise)
+    torch.library.opcheck(torch.ops.lmaps_fast.step, step, test_utils=tests)
+    torch.library.opcheck(torch.ops.lmaps_fast.add_normal, (D, keys, 0, 1.0), test_utils=tests)
     compiled = torch.compile(
         lambda d: torch.ops.lmaps_fast.diagonal_map(d, y, pixels, *numbers) + 1, backend="aot_eager"
     )

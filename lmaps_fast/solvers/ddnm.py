@@ -32,12 +32,12 @@ class DDNM(DDPMSolver):
     """
 
     operator: Spectral
+    settings: DDNMSettings
 
     def __init__(
         self, operator: Operator, denoiser: Denoiser, settings: DDNMSettings | None = None, backend: str | None = None
     ) -> None:
-        self.operator, self.settings = spectral(operator, "ddnm"), settings or DDNMSettings()
-        super().__init__(operator, denoiser, self.settings, backend)
+        super().__init__(spectral(operator, "ddnm"), denoiser, settings or DDNMSettings(), backend)
 
     def begin(self, y: Tensor) -> Coefficients:
         return coefficients(self.operator, y, self.sigma_y)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -50,11 +50,14 @@ class DDPMSolver:
     sigma_max is low: the noise of all levels drowns it."""
 
     operator: Operator
+    settings: DDPMSettings
     quadratic = False
 
-    def __init__(self, operator: Operator, denoiser: Denoiser, settings: DDPMSettings, backend: str | None) -> None:
-        dispatch.requested(backend)  # raises for an unknown name: what is solved here runs in PyTorch on all of them
-        self.denoiser = denoiser
+    def __init__(
+        self, operator: Operator, denoiser: Denoiser, settings: DDPMSettings, backend: str | None = None
+    ) -> None:
+        self.operator, self.denoiser, self.settings = operator, denoiser, settings
+        self.backend = dispatch.requested(backend)
         self.sigmas = ddpm_levels(settings.steps, settings.sigma_max, self.quadratic)
         self.sigma_y = operator.noise if settings.sigma_y is None else settings.sigma_y
 
@@ -62,6 +65,9 @@ class DDPMSolver:
         guess = self.operator.first_guess(y)
         grey = torch.zeros((), dtype=self.operator.dtype, device=y.device)
         return grey.expand(len(y), *self.operator.shape) if guess is None else guess
+
+    def begin(self, y: Tensor) -> Any:
+        return y
 
 
 class Coefficients(NamedTuple):

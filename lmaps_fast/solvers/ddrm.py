@@ -27,12 +27,12 @@ class DDRM(DDPMSolver):
     """Per noise level: one network call, and one Gaussian draw for each singular direction of A."""
 
     operator: Spectral
+    settings: DDRMSettings
 
     def __init__(
         self, operator: Operator, denoiser: Denoiser, settings: DDRMSettings | None = None, backend: str | None = None
     ) -> None:
-        self.operator, self.settings = spectral(operator, "ddrm"), settings or DDRMSettings()
-        super().__init__(operator, denoiser, self.settings, backend)
+        super().__init__(spectral(operator, "ddrm"), denoiser, settings or DDRMSettings(), backend)
 
     def start(self, y: Tensor) -> Tensor:
         """y_bar where the measurement is surer than the first x, the first guess elsewhere."""

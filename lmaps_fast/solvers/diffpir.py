@@ -49,6 +49,7 @@ class DiffPIR(DDPMSolver):
     """Per noise level: one network call, one proximal map of the data term, one renoising."""
 
     operator: Spectral | Krylov
+    settings: DiffPIRSettings
     quadratic = True
 
     def __init__(
@@ -58,9 +59,8 @@ class DiffPIR(DDPMSolver):
         settings: DiffPIRSettings | None = None,
         backend: str | None = None,
     ) -> None:
-        self.operator = proximal(operator)
-        self.settings = settings or PUBLISHED.get(operator.name, DiffPIRSettings())
-        super().__init__(operator, denoiser, self.settings, backend)
+        settings = settings or PUBLISHED.get(operator.name, DiffPIRSettings())
+        super().__init__(proximal(operator), denoiser, settings, backend)
         self.sigma_y = max(self.sigma_y, LEAST_NOISE)
 
     def begin(self, y: Tensor) -> Tensor:

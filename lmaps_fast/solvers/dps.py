@@ -7,9 +7,7 @@ import torch
 from torch import Tensor
 
 from lmaps_fast import dispatch
-from lmaps_fast.denoisers import Denoiser
 from lmaps_fast.errors import InputError
-from lmaps_fast.operators import Operator
 from lmaps_fast.renoise import Noise, renoise
 from lmaps_fast.solvers.ddpm import DDPMSettings, DDPMSolver, with_vjp
 
@@ -36,14 +34,7 @@ class DPS(DDPMSolver):
     the operator's own, so that surrogate Jacobians (JPEG, quantization, HDR) count here too.
     """
 
-    def __init__(
-        self, operator: Operator, denoiser: Denoiser, settings: DPSSettings, backend: str | None = None
-    ) -> None:
-        super().__init__(operator, denoiser, settings, backend)
-        self.operator, self.settings, self.backend = operator, settings, dispatch.requested(backend)
-
-    def begin(self, y: Tensor) -> Tensor:
-        return y
+    settings: DPSSettings
 
     def step(self, x: Tensor, index: int, y: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         sigma, sigma_next = self.sigmas[index : index + 2]

@@ -34,6 +34,7 @@ class PiGDM(DDPMSolver):
     """
 
     operator: Spectral | Krylov | JpegRestoration | Quantization
+    settings: PiGDMSettings
 
     def __init__(
         self, operator: Operator, denoiser: Denoiser, settings: PiGDMSettings | None = None, backend: str | None = None
@@ -43,8 +44,7 @@ class PiGDM(DDPMSolver):
                 f"pigdm needs a pseudo-inverse of A, unknown for {operator.name}: use jpeg_restoration, quantization, "
                 f"{LINEAR_TASKS}"
             )
-        self.operator, self.settings = operator, settings or PiGDMSettings()
-        super().__init__(operator, denoiser, self.settings, backend)
+        super().__init__(operator, denoiser, settings or PiGDMSettings(), backend)
         self.sigma_y = max(self.sigma_y, LEAST_NOISE)
 
     def begin(self, y: Tensor) -> Tensor:

@@ -34,18 +34,15 @@ class TMPD(DDPMSolver):
     the mean given the measurement too: x0 = D + C A^T (A C A^T + sigma_y^2 I)^{-1} (y - A D)."""
 
     operator: Linear
+    settings: TMPDSettings
 
     def __init__(
         self, operator: Operator, denoiser: Denoiser, settings: TMPDSettings | None = None, backend: str | None = None
     ) -> None:
         if not isinstance(operator, Linear):
             raise InputError(f"tmpd needs a linear A, unlike {operator.name}: use {LINEAR_TASKS}")
-        self.operator, self.settings = operator, settings or TMPDSettings()
-        super().__init__(operator, denoiser, self.settings, backend)
+        super().__init__(operator, denoiser, settings or TMPDSettings(), backend)
         self.sigma_y = max(self.sigma_y, LEAST_NOISE)
-
-    def begin(self, y: Tensor) -> Tensor:
-        return y
 
     def step(self, x: Tensor, index: int, y: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
         sigma, sigma_next = self.sigmas[index : index + 2]
