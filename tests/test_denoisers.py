@@ -90,6 +90,22 @@ def test_a_checkpoint_is_the_network_that_was_saved(small_adm, suffix, tmp_path)
     assert (half(x, sigma) - denoiser(x, sigma)).norm() < 0.05 * denoiser(x, sigma).norm()
 
 
+@pytest.mark.full
+def test_the_network_of_ffhq_at_full_size(tmp_path):
+    pytest.importorskip("azula", reason="azula is optional")
+    network = adm.build("ffhq_256x256").eval()
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.02, generator=torch.Generator().manual_seed(0))
+    assert sum(parameter.numel() for parameter in network.parameters()) / 1e6 == pytest.approx(93.6, abs=0.05)
+    assert {adm.FIRST, "time_embed.0.weight", "output_blocks.11.0.in_layers.0.weight"} <= network.state_dict().keys()
+    torch.save(network.state_dict(), tmp_path / "ffhq_10m.pt")
+    x, sigma = torch.randn(1, 3, 64, 64), 2.5
+    with torch.no_grad():
+        eps = network(x / math.sqrt(1 + sigma**2), torch.tensor([linear_time(sigma)]))[:, :3]
+    denoised = lf.denoisers.load(tmp_path / "ffhq_10m.pt", dtype=torch.float32)(x, sigma)
+    torch.testing.assert_close(denoised, x - sigma * eps, rtol=1e-4, atol=1e-4)
+
+
 def test_checkpoints_that_do_not_fit(small_adm, tmp_path):
     state, path = small_adm.state_dict(), tmp_path / "bad.pt"
     for change, sentence in (

@@ -4,7 +4,7 @@ import os
 
 import torch
 
-from lmaps_fast.denoisers import adm
+from lmaps_fast.denoisers import adm, inversebench
 from lmaps_fast.denoisers.adapters import from_deepinv_denoiser, from_diffusers
 from lmaps_fast.denoisers.adm import ADM
 from lmaps_fast.denoisers.base import EDM, Denoiser, Preconditioned
@@ -14,6 +14,7 @@ from lmaps_fast.denoisers.mixture import GaussianMixture
 from lmaps_fast.denoisers.natural import Natural, fast_dtype
 from lmaps_fast.denoisers.tiled import TILE, Tiled, on_tiles
 from lmaps_fast.denoisers.vp import VP
+from lmaps_fast.denoisers.weights import read_state
 from lmaps_fast.errors import InputError
 
 NAMES = ("natural", *CHECKPOINTS)
@@ -25,9 +26,10 @@ def load(
     """A denoiser from a name, a file, or any callable as it is.
 
     "natural" is the embedded prior; "ffhq" and "imagenet" are the public ADM checkpoints where they were downloaded
-    (`lmaps-fast download`). A file: a raw ADM checkpoint (.pt, .pth, or .safetensors with its keys), or weights for the
-    network of "natural" (.safetensors). dtype: what the network computes in; unless given bfloat16 where the hardware
-    has it. Raises InputError for an unknown name and for a file that holds no such network.
+    (`lmaps-fast download`). A file, told by its keys: a raw checkpoint of ADM or of InverseBench (.pt, .pth or
+    .safetensors), or weights for the network of "natural" (.safetensors). dtype: what the network computes in; unless
+    given bfloat16 where the hardware has it. Raises InputError for an unknown name and for a file that holds no such
+    network.
     """
     if callable(source):
         return source
@@ -40,8 +42,11 @@ def load(
             raise InputError(f"{source} is not there: fetch it with `lmaps-fast download {name}`")
     elif not os.path.exists(source):
         raise InputError(f"{name!r} is neither a prior ({', '.join(NAMES)}) nor a file")
-    if name in CHECKPOINTS or name.endswith((".pt", ".pth")) or adm.recognizes(source):
-        return ADM(source, device, dtype or fast_dtype(torch.device(device).type))
+    state, chosen = read_state(source), dtype or fast_dtype(torch.device(device).type)
+    if name not in CHECKPOINTS and inversebench.recognizes(state):
+        return inversebench.load(source, device, chosen, state)
+    if name in CHECKPOINTS or name.endswith((".pt", ".pth")) or adm.recognizes(state):
+        return ADM(source, device, chosen, state)
     return Natural(source, device=device, dtype=dtype)
 
 

@@ -4,8 +4,7 @@ import os
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 
 from lmaps_fast.denoisers.vp import VP
 from lmaps_fast.denoisers.weights import load_exactly, read_state
@@ -20,14 +19,21 @@ class ADM(VP):
     """A raw checkpoint, ffhq_10m.pt or 256x256_diffusion_uncond.pt, as a denoiser for RGB images of 256x256 pixels.
 
     Other sizes, in multiples of 64, run, but were not trained. The betas are linear and the network predicts eps;
-    timesteps are fractional and nothing is clipped. Needs the optional package azula. Raises InputError where it is
-    missing, for a file that is no checkpoint, that would run code, or that belongs to another architecture.
+    timesteps are fractional and nothing is clipped. state: what the file holds, if it was read already. Needs the
+    optional package azula. Raises InputError where it is missing, for a file that is no checkpoint, that would run
+    code, or that belongs to another architecture.
     """
 
     preset = "paper"
 
-    def __init__(self, path: str | os.PathLike, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
-        state = read_state(path)
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        state: dict[str, Tensor] | None = None,
+    ) -> None:
+        state = read_state(path) if state is None else state
         if FIRST not in state or state[FIRST].shape[0] not in ARCHITECTURES:
             known = " and ".join(ARCHITECTURES.values())
             raise InputError(f"{path}: this is not one of the ADM networks that are known here ({known})")
@@ -37,13 +43,9 @@ class ADM(VP):
         keep_sensitive_parts(network, dtype)
 
 
-def recognizes(path: str | os.PathLike) -> bool:
-    """Whether a safetensors file has the keys of an ADM network."""
-    try:
-        with safe_open(path, "pt") as file:
-            return FIRST in file.keys()  # noqa: SIM118  (the handle is no dict)
-    except (SafetensorError, OSError):
-        return False
+def recognizes(state: dict[str, Tensor]) -> bool:
+    """Whether these weights have the keys of an ADM network."""
+    return FIRST in state
 
 
 def build(architecture: str, **changes: Any) -> nn.Module:

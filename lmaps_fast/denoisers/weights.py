@@ -10,13 +10,17 @@ from torch import Tensor, nn
 
 from lmaps_fast.errors import InputError
 
+AVERAGED, RAW = "ema", "net"
+
 
 def read_state(path: str | os.PathLike) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file or of a checkpoint of torch, which is not allowed to run code."""
+    """The tensors of a .safetensors file or of a checkpoint of torch, which is not allowed to run code.
+
+    Of a checkpoint of training, with its averaged weights under "ema" and the raw ones under "net", the averaged ones.
+    """
     try:
-        if str(path).endswith(".safetensors"):
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        safe = str(path).endswith(".safetensors")
+        state = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
     except pickle.UnpicklingError:
@@ -26,7 +30,10 @@ def read_state(path: str | os.PathLike) -> dict[str, Tensor]:
         ) from None
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, LookupError) as error:
         raise InputError(f"{path}: this is not a whole checkpoint ({str(error).splitlines()[0]})") from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if isinstance(state, dict):
+        inner = state.get(AVERAGED, state.get(RAW))
+        state = inner if isinstance(inner, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         raise InputError(f"{path}: a checkpoint must be a dictionary of tensors: save its weights alone")
     return state
 
