@@ -119,7 +119,7 @@ def test_the_learning_rate_warms_up_stays_and_decays():
 
 
 def test_the_teacher_is_asked_where_it_was_trained_and_nowhere_else():
-    sigma = torch.tensor([0.0099, 0.01, 0.588, 0.589])
+    sigma = torch.tensor([0.0799, 0.08, 0.588, 0.589])
     x, y = torch.randn(4, 3, 8, 8), torch.randn(4, 3, 8, 8)
     asked = []
 
@@ -168,7 +168,8 @@ def test_crops_are_pieces_of_the_photographs(folder):
     rng = np.random.default_rng(0)
     crops, colours = photographs.crops(rng, 400, 32)
     pixels = {tuple(pixel) for array in photographs.training for pixel in array.reshape(-1, 3)}
-    assert {tuple(pixel) for pixel in crops[:50].reshape(-1, 3).tolist()} <= pixels
+    whole = [{tuple(pixel) for pixel in crop.reshape(-1, 3).tolist()} <= pixels for crop in crops]
+    assert 65 <= sum(whole) <= 140  # one in four; the others are reduced, so that new pixel values appear
     assert photographs.crops(rng, 3, 64)[0].shape == (3, 64, 64, 3)
     assert photographs.crops(rng, 3, 128)[0].shape == (3, 72, 72, 3)  # none is larger
     grey = (colours == 1 / 3).all(1).all(1)
