@@ -1,4 +1,4 @@
-"""Hands the native build to CMake and maps lmaps_fast.kernels to kernels/; everything else is in pyproject.toml."""
+"""Hands the native build to CMake; everything else is in pyproject.toml."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""The command line: lmaps-fast restore | degrade | train | evaluate-prior | download | tasks | info."""
+"""The command line: lmaps-fast restore | degrade | train | evaluate-prior | download | bench | tasks | info."""
 
 import argparse
 import inspect
@@ -19,6 +19,7 @@ from lmaps_fast.denoisers import Denoiser, checkpoints
 from lmaps_fast.errors import InputError
 from lmaps_fast.operators import Operator, jpeg_file
 from lmaps_fast.operators.jpeg_restoration import JpegRestoration
+from lmaps_fast.race import command as racing
 from lmaps_fast.training import command as training
 
 # Options that are parameters of tasks: the operator says which of them it takes.
@@ -91,6 +92,10 @@ def build_parser() -> argparse.ArgumentParser:
     download = commands.add_parser("download", help="fetch a public checkpoint for --prior")
     download.add_argument("name", metavar="NAME", help=", ".join(checkpoints.CHECKPOINTS))
     download.add_argument("--sha256", metavar="HEX", help="what the file must hash to, where none is published")
+
+    bench = commands.add_parser("bench", help="measure").add_subparsers(dest="benchmark", required=True)
+    race = bench.add_parser("race", help="all solvers on the same photographs: seconds and quality")
+    racing.add_arguments(race)
 
     commands.add_parser("tasks", help="list the tasks and their options")
     commands.add_parser("info", help="say what is installed and what runs here")
@@ -253,6 +258,7 @@ COMMANDS = {
     "degrade": run_degrade,
     "train": training.run,
     "evaluate-prior": evaluate.run,
+    "bench": racing.run,
     "download": lambda arguments: print(checkpoints.download(arguments.name, arguments.sha256)),
     "tasks": lambda _: print(tasks()),
     "info": lambda _: print(info.report()),
