@@ -1,5 +1,9 @@
 """Prints the ratios of each group of benchmarks after the run."""
 
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # where cores are shared, waiting threads would take them
+
 import torch
 from cases import LOCAL_MAP, THREADS
 
