@@ -14,7 +14,7 @@ TORCH := torch==2.13.0
 PINS := "numpy<2.4" $(if $(filter x86_64,$(shell uname -m)),triton==3.6.0)
 SOURCES := $(wildcard csrc/* csrc/*/*) CMakeLists.txt setup.py pyproject.toml
 
-.PHONY: demo test lint bench kernels clean
+.PHONY: demo test lint bench race kernels clean
 
 $(RUN):
 	$(PYTHON) -m venv --system-site-packages $(VENV)
@@ -36,8 +36,15 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(RUN) -m pytest
 
-bench: $(STAMP)
+bench: $(STAMP) race
 	$(RUN) -m pytest bench -p no:cacheprovider
+
+# RACE: other options, for example "--photographs 2 --tasks denoising"; IMAGES: a folder of photographs of one size.
+IMAGES ?= examples
+RACE ?= --solvers lmaps daps sitcom ddrm --no-peers --tasks super_resolution inpainting_random --longest 60
+race: $(STAMP)
+	$(RUN) -m pip install -q matplotlib scikit-image
+	$(RUN) -m lmaps_fast bench race --images $(IMAGES) -o build/race $(RACE)
 
 kernels: $(STAMP)
 	mkdir -p build

@@ -199,7 +199,9 @@ def draw(
         f"Exact draws: energy distance {exact.distance:.3f}, mean log density {exact.log_density:.2f}",
         fontsize=10,
     )
-    figure.savefig(path)
+    part = path.with_suffix(".part.png")
+    figure.savefig(part)
+    part.replace(path)
 
 
 def main() -> None:
