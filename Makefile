@@ -41,7 +41,7 @@ bench: $(STAMP) race
 
 # RACE: other options, for example "--photographs 2 --tasks denoising"; IMAGES: a folder of photographs of one size.
 IMAGES ?= examples
-RACE ?= --solvers lmaps daps sitcom ddrm --no-peers --tasks super_resolution inpainting_random --longest 60
+RACE ?= --solvers lmaps daps sitcom ddrm --no-peers --tasks inpainting_random --longest 20
 race: $(STAMP)
 	$(RUN) -m pip install -q matplotlib scikit-image
 	$(RUN) -m lmaps_fast bench race --images $(IMAGES) -o build/race $(RACE)

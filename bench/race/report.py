@@ -121,7 +121,7 @@ def plot(folder: Path, results: Sequence[Result]) -> list[Path]:
         axis.set(xscale="log", title=task, xlabel="seconds per photograph", ylabel="PSNR in dB")
         axis.grid(alpha=0.3)
     handles = [plt.Line2D([], [], marker="o", linestyle="", color=c, label=form) for form, c in COLOURS.items()]
-    axes[0, 0].legend(handles=handles, fontsize=7)
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), fontsize=8)
     written = [_save(plt, figure, axes, len(tasks), folder / "psnr.png")]
 
     figure, axes = plt.subplots(rows, 2, figsize=(11, 3.6 * rows), squeeze=False, layout="constrained")
@@ -143,7 +143,7 @@ def plot(folder: Path, results: Sequence[Result]) -> list[Path]:
             axis.text(1.01, i, f"{seconds:.3g} s", va="center", fontsize=6)
         axis.set(title=task, xlim=(0, 1.14), xlabel="share of the seconds")
         axis.tick_params(axis="y", labelsize=6)
-    axes[0, 0].legend(fontsize=7, loc="lower left")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8)
     return [*written, _save(plt, figure, axes, len(tasks), folder / "time.png")]
 
 
