@@ -92,17 +92,18 @@ PAPER = {
 # Found on crops of training photographs for 20 network calls of "natural": by bench/search_preset.py, on ten crops of
 # 144x144 (`--photos 10 --size 144`); phase retrieval by a grid over k1, lr k2, sigma_max and sigma_min on six of 96x96.
 # Then lr was lowered to 1 / (k2 |A|^2) at most, so that the steps converge at every noise level. sigma_max of
-# inpainting was set on other crops: with less, holes stay open; with more, large holes drift off over many calls.
+# inpainting and of high dynamic range was set on other crops, the latter and that of boxes on eleven of 256x256: with
+# less, holes stay open; with more, large holes drift off over many calls.
 # Nonlinear deblurring, whose real network is not here to tune on, has the paper's weights with fewer, longer steps.
 NATURAL = {
     "super_resolution": Preset(20, 100, 0.05, 0.15, 20, 0.24, 0.012, start="measurement"),
-    "inpainting_box": Preset(20, 100, 0.04, 0.5, 25, 2.0, 0.019, start="measurement"),
+    "inpainting_box": Preset(20, 100, 0.04, 0.5, 25, 5.0, 0.019, start="measurement"),
     "inpainting_random": Preset(20, 100, 0.08, 0.22, 12, 1.5, 0.019, start="measurement"),
     "gaussian_deblurring": Preset(20, 100, 0.02, 0.22, 50, 0.39, 0.012, start="measurement"),
     "motion_deblurring": Preset(20, 100, 0.02, 0.25, 50, 0.15, 0.012, start="measurement"),
     "phase_retrieval": Preset(20, 100, 0.1, 0.3, 30, 10.0, 0.05),
     "nonlinear_deblurring": Preset(20, 10, 0.2, 0.05, 1, 1.0, 0.03, start="measurement"),
-    "high_dynamic_range": Preset(20, 100, 0.1, 0.2, 2.5, 0.094, 0.03, start="measurement"),
+    "high_dynamic_range": Preset(20, 100, 0.1, 0.2, 2.5, 0.15, 0.03, start="measurement"),
     "jpeg_restoration": Preset(20, 100, 0.1, 0.5, 10, 0.15, 0.019, start="measurement"),
     "quantization": Preset(20, 20, 0.013, 0.12, 80, 0.39, 0.048, start="measurement"),
     "denoising": Preset(20, 100, 0.08, 0.22, 12, 0.094, 0.012, start="measurement"),
