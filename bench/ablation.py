@@ -47,19 +47,6 @@ FORMS: dict[str, str | None] = {"collapsed": None, "loop": "reference"}
 Row = dict[str, Any]
 
 
-def load(folder: Path, most: int | None, crop: int | None) -> tuple[list[str], Tensor]:
-    """Names, and pixels [B, 3, H, W] in [-1, 1], of the first `most` photographs of a folder, or of their middles."""
-    for name, value in (("--photographs", most), ("--crop", crop)):
-        if value is not None and value < 1:
-            raise lf.InputError(f"{name} must be at least 1, not {value}")
-    photos = dict(list(evaluate.photographs(folder))[:most])
-    if crop is not None:
-        photos = {name: evaluate.centre(pixels, crop) for name, pixels in photos.items()}
-    if len({pixels.shape for pixels in photos.values()}) > 1:
-        raise lf.InputError(f"{folder}: the photographs differ in size: give --crop PIXELS to take their middles")
-    return list(photos), torch.cat(list(photos.values()))
-
-
 def settings(operator: Operator, prior: Denoiser) -> dict[str, lf.Preset]:
     """The prior's preset and the paper's, by name; one of them where they are the same."""
     names = dict.fromkeys((getattr(prior, "preset", "paper"), "paper"))
@@ -191,7 +178,7 @@ def run(arguments: argparse.Namespace) -> None:
             raise lf.InputError("--plot draws the grids: leave --only table out")
         ablation_grid.check_plot(arguments.plot)
     about = machine.describe()
-    names, photos = load(arguments.folder, arguments.photographs, arguments.crop)
+    names, photos = evaluate.of_one_size(arguments.folder, arguments.photographs, arguments.crop)
     prior = lf.denoisers.load(arguments.prior)
     result: Row = {"machine": about, "prior": arguments.prior, "photographs": names, "shape": list(photos.shape[1:])}
     result |= {"rounds": arguments.rounds, "unit": "dB and seconds", "settings": {}, "table": {}, "grids": {}}

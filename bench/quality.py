@@ -11,30 +11,12 @@ import time
 import warnings
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 import lmaps_fast as lf
-from lmaps_fast import image, metrics, plot
+from lmaps_fast import evaluate, metrics, plot
 
-
-def load(folder: Path) -> tuple[list[str], Tensor]:
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in image.FORMATS)
-    if not files:
-        raise SystemExit(f"{folder} holds no images")
-    return [path.stem for path in files], torch.cat([image.read(path).pixels for path in files])
-
-
-def lpips_variant() -> str | None:
-    """The variant to report, or None after a line that says why there is none."""
-    blank = torch.zeros(1, 3, 64, 64)
-    try:
-        metrics.lpips(blank, blank)
-    except lf.InputError as error:
-        print(f"LPIPS is left out: {error}")
-        return None
-    print(f"LPIPS: {metrics.LPIPS_VARIANTS['alex'].description}")
-    return "alex"
+LPIPS = "alex"
 
 
 def scores(x: Tensor | None, photos: Tensor, lpips: str | None) -> str:
@@ -55,8 +37,12 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path)
     parser.add_argument("--show", nargs="+", default=[])
     arguments = parser.parse_args()
-    names, photos = load(arguments.folder)
-    prior, lpips, rows = lf.denoisers.load(arguments.prior), lpips_variant(), []
+    names, photos = evaluate.of_one_size(arguments.folder)
+    names = [Path(name).stem for name in names]
+    prior, rows = lf.denoisers.load(arguments.prior), []
+    reason = metrics.without_lpips(LPIPS)
+    lpips = None if reason else LPIPS
+    print(f"LPIPS is left out: {reason}" if reason else f"LPIPS: {metrics.LPIPS_VARIANTS[LPIPS].description}")
     warnings.simplefilter("ignore")  # of a nonlinear_deblurring without weights
     print("| task | degraded |" + "".join(f" N = {n} |" for n in arguments.steps) + " seconds per photograph |")
     print("|---" * (len(arguments.steps) + 3) + "|")

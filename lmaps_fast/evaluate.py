@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -59,6 +60,24 @@ def centre(pixels: Tensor, side: int) -> Tensor:
     height, width = (min(side, size) for size in pixels.shape[-2:])
     top, left = (pixels.shape[-2] - height) // 2, (pixels.shape[-1] - width) // 2
     return pixels[..., top : top + height, left : left + width]
+
+
+def of_one_size(
+    folder: str | os.PathLike, most: int | None = None, crop: int | None = None
+) -> tuple[list[str], Tensor]:
+    """Names, and pixels [B, 3, H, W] in [-1, 1], of the first `most` photographs of a folder, or of their middles.
+
+    Raises InputError unless they are of one size.
+    """
+    for name, value in (("--photographs", most), ("--crop", crop)):
+        if value is not None and value < 1:
+            raise InputError(f"{name} must be at least 1, not {value}")
+    found = dict(islice(photographs(folder), most))
+    if crop is not None:
+        found = {name: centre(pixels, crop) for name, pixels in found.items()}
+    if len({pixels.shape for pixels in found.values()}) > 1:
+        raise InputError(f"{folder}: the photographs differ in size: put those of one size into a folder of their own")
+    return list(found), torch.cat(list(found.values()))
 
 
 @torch.no_grad()

@@ -90,6 +90,16 @@ def lpips(x: Tensor, reference: Tensor, variant: str = "alex") -> Tensor:
     return values.to(x.dtype).reshape(-1)  # the value of a single image comes without a batch axis
 
 
+def without_lpips(variant: str = "alex") -> str | None:
+    """Why `lpips` cannot be told here, or None if it can."""
+    blank = torch.zeros(1, 3, LPIPS_LEAST_SIZE, LPIPS_LEAST_SIZE)
+    try:
+        lpips(blank, blank, variant)
+    except InputError as error:
+        return str(error)
+    return None
+
+
 @lru_cache(maxsize=1)
 def _lpips_metric(variant: str, folder: Path) -> Any:
     """torchmetrics' LPIPS of a variant, with the backbone's weights from a folder."""

@@ -10,7 +10,7 @@ import torch
 from conftest import photo_like
 
 import lmaps_fast as lf
-from lmaps_fast import image
+from lmaps_fast import evaluate, image
 from lmaps_fast.race import machine
 
 
@@ -38,7 +38,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def problem(folder):
-    _, photos = ablation.load(folder, None, None)
+    _, photos = evaluate.of_one_size(folder, None, None)
     operator = lf.operators.create("gaussian_deblurring", tuple(photos.shape[1:]))
     return operator, photos, ablation.settings(operator, Shrink())
 
@@ -148,14 +148,14 @@ def test_bad_input_is_one_sentence(arguments, message, folder):
 
 def test_photographs_of_two_sizes_need_a_crop(folder):
     image.write(folder / "2.png", image.Picture(photo_like(1, (3, 40, 24), torch.float32)))
-    with pytest.raises(SystemExit, match="--crop"):
+    with pytest.raises(SystemExit, match="differ in size"):
         ablation.main([str(folder)])
-    assert ablation.load(folder, None, 24)[1].shape == (3, 3, 24, 24)
+    assert evaluate.of_one_size(folder, None, 24)[1].shape == (3, 3, 24, 24)
 
 
 def test_a_missing_matplotlib_is_named_before_anything_is_measured(folder, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.setattr(ablation, "load", lambda *arguments: pytest.fail("measured first"))
+    monkeypatch.setattr(evaluate, "of_one_size", lambda *arguments: pytest.fail("measured first"))
     with pytest.raises(SystemExit, match="pip install matplotlib"):
         ablation.main([str(folder), "--plot", str(tmp_path / "x.png")])
 

@@ -3,12 +3,10 @@
 import argparse
 import json
 import warnings
-from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from lmaps_fast import denoisers, evaluate, metrics, operators, solvers
@@ -19,6 +17,7 @@ from lmaps_fast.race.contenders import contenders
 from lmaps_fast.race.run import Result, parity, race
 
 JSON, TABLES = "race.json", "race.md"
+LPIPS = "alex"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,10 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Race, print the tables and write the files; those of each task as soon as it is done."""
-    for name in ("photographs", "rounds"):
-        value = getattr(arguments, name)
-        if value is not None and value < 1:
-            raise InputError(f"--{name} must be at least 1, not {value}")
+    if arguments.rounds < 1:
+        raise InputError(f"--rounds must be at least 1, not {arguments.rounds}")
     for name in arguments.tasks:
         operators.parameters(name)
     for name in arguments.solvers or ():
@@ -56,7 +53,8 @@ def run(arguments: argparse.Namespace) -> None:
     if not arguments.no_plot:
         report.pyplot()
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    photographs = load(arguments.images, arguments.photographs, device)
+    photographs = evaluate.of_one_size(arguments.images, arguments.photographs)[1].to(device).split(1)
+    metrics.ssim(photographs[0], photographs[0])  # says what it lacks before the race and not after
     denoiser = denoisers.load(arguments.prior, device)
     arguments.output.mkdir(parents=True, exist_ok=True)
     path = arguments.output / JSON
@@ -65,7 +63,9 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.go_on and path.exists():
         record = json.loads(path.read_text())
     results = [Result(**each) for each in record["results"]]
-    variant = lpips_variant()
+    reason = metrics.without_lpips(LPIPS)
+    if reason:
+        print(f"LPIPS is left out: {reason}")
     print(f"{len(photographs)} photographs, {machine.line(record['machine'])}")
     for task in arguments.tasks:
         if any(result.task == task for result in results):
@@ -78,8 +78,9 @@ def run(arguments: argparse.Namespace) -> None:
                 unequal = parity(operator, x + 0.1 * torch.randn_like(x), y)
             entered, absent = contenders(operator, denoiser, arguments.solvers, not arguments.no_peers)
             bar = tqdm(desc=task, unit="restoration", leave=False, disable=None)
-            options = {"rounds": arguments.rounds, "longest": arguments.longest, "seed": arguments.seed}
-            runs = race(entered, operator, denoiser, photographs, **options, lpips=variant, say=tqdm.write)
+            options: dict = {"rounds": arguments.rounds, "longest": arguments.longest, "seed": arguments.seed}
+            options["lpips"] = None if reason else LPIPS
+            runs = race(entered, operator, denoiser, photographs, **options, say=tqdm.write)
             for result in runs:
                 results.append(result)
                 bar.update()
@@ -93,26 +94,6 @@ def run(arguments: argparse.Namespace) -> None:
         write(arguments, record, results)
     if record["unequal"]:
         raise InputError(f"no speed-up is told where forms differ: {'; '.join(record['unequal'].values())}")
-
-
-def load(folder: Path, most: int | None, device: str) -> list[Tensor]:
-    """The first photographs of a folder, [1, 3, H, W] in [-1, 1]. Raises InputError unless they are of one size."""
-    photographs = [pixels.to(device) for _, pixels in evaluate.photographs(folder)][:most]
-    sizes = Counter(tuple(pixels.shape[2:]) for pixels in photographs)
-    if len(sizes) > 1:
-        raise InputError(f"{folder}: the photographs have {len(sizes)} sizes: put those of one size into a folder")
-    return photographs
-
-
-def lpips_variant() -> str | None:
-    """The variant that can be told here, or None after a line that says why there is none."""
-    blank = torch.zeros(1, 3, 64, 64)
-    try:
-        metrics.lpips(blank, blank)
-    except InputError as error:
-        print(f"LPIPS is left out: {error}")
-        return None
-    return "alex"
 
 
 def section(task: str, record: dict, results: list[Result]) -> str:

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
@@ -12,6 +13,7 @@ from lmaps_fast.denoisers import Denoiser
 from lmaps_fast.errors import InputError
 from lmaps_fast.operators import Operator
 from lmaps_fast.operators.structures import Spectral
+from lmaps_fast.race.peers import build as build_peer
 from lmaps_fast.race.peers import peers
 from lmaps_fast.race.published import as_published
 from lmaps_fast.schedule import ddpm_levels
@@ -106,24 +108,24 @@ def _ours(solver: str, form: str) -> Contender:
         return twin
 
     def build(operator: Operator, denoiser: Denoiser) -> Run:
-        settings: dict[str, object] = {}
+        settings: dict[str, Any] = {}
         if solver == "lmaps":
             settings["backend"] = None if form == COLLAPSED else "reference"
         elif solver == "daps":
             settings["method"] = "exact" if form == COLLAPSED else "langevin"
         else:
             settings = within(solver, operator, denoiser)
-        restorer = Restorer(operator, denoiser, solver, tile=0, **settings)  # type: ignore[arg-type]
+        restorer = Restorer(operator, denoiser, solver, tile=0, **settings)
 
         def run(y: Tensor, seed: int, longest: float) -> tuple[Tensor | None, float]:
-            start, before = time.perf_counter(), restorer.runs
+            start, done = time.perf_counter(), 0
 
             def watch(step: Step) -> None:
-                nonlocal before
-                before -= step.index == 0
-                done = restorer.runs - before - 1 + (step.index + 1) / step.total
-                if time.perf_counter() - start > longest and done < restorer.runs:
-                    raise Overtime(done / restorer.runs)
+                nonlocal done
+                done += 1
+                steps = step.total * restorer.runs
+                if time.perf_counter() - start > longest and done < steps:
+                    raise Overtime(done / steps)
 
             try:
                 return restorer(y, seed, callback=None if form == COLLAPSED else watch), 1.0
@@ -135,7 +137,7 @@ def _ours(solver: str, form: str) -> Contender:
     return Contender(solver, form, to_operator, build)
 
 
-def within(solver: str, operator: Operator, denoiser: Denoiser) -> dict[str, object]:
+def within(solver: str, operator: Operator, denoiser: Denoiser) -> dict[str, Any]:
     """Settings that keep DDPM's noise levels, up to 157, within those the prior was trained on: the first of them, and
     the number of steps where fewer levels than steps are left (930 of DPS's 1000 below 80)."""
     highest = getattr(denoiser, "sigma_range", (0.0, math.inf))[1]
@@ -145,7 +147,7 @@ def within(solver: str, operator: Operator, denoiser: Denoiser) -> dict[str, obj
 
 def _peer(name: str) -> Callable[[Operator, Denoiser], Run]:
     def build(operator: Operator, denoiser: Denoiser) -> Run:
-        peer = peers(operator, denoiser)[name]
+        peer = build_peer(name, operator, denoiser)
         assert not isinstance(peer, str)
         return lambda y, seed, longest: (peer(y, seed), 1.0)
 

@@ -4,7 +4,7 @@ import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from functools import wraps
 from typing import Any
 
@@ -41,7 +41,11 @@ class Counts:
     gradient_calls: int = 0
     operator_calls: int = 0
     network_seconds: float = 0.0
-    inside: int = 0  # of how many calls of the operator we are
+    inside: int = field(default=0, init=False)  # of how many calls of the operator we are
+
+    def reset(self) -> None:
+        for each in fields(self):
+            setattr(self, each.name, each.default)
 
     @contextmanager
     def timed(self, device: torch.device) -> Iterator[None]:

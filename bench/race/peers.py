@@ -26,15 +26,18 @@ def peers(
     """
     if steps is not None and steps < 3:
         raise InputError(f"steps must be at least 3, not {steps}")
+    return {name: build(name, operator, denoiser, steps, noise) for name in SOLVERS}
+
+
+def build(
+    name: str, operator: Operator, denoiser: Denoiser, steps: int | None = None, noise: float | None = None
+) -> Peer | str:
+    """One of `peers`."""
     level = max(operator.noise if noise is None else noise, LEAST_NOISE)
-    return {name: build(name, operator, denoiser, level, steps) for name in SOLVERS}
-
-
-def build(name: str, operator: Operator, denoiser: Denoiser, noise: float, steps: int | None) -> Peer | str:
     library = name.split()[0]
     solver, unfit = SOLVERS[name]
     reason = missing(library) or unfit(operator)
-    return reason or solver(operator, denoiser, noise, steps)
+    return reason or solver(operator, denoiser, level, steps)
 
 
 def missing(library: str) -> str:

@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from lmaps_fast.errors import InputError
 from lmaps_fast.race.contenders import COLLAPSED, LOOP, PEER, PUBLISHED, WITHOUT
@@ -158,11 +159,11 @@ def pyplot() -> ModuleType:
     return pyplot
 
 
-def _save(plt: ModuleType, figure: object, axes: object, used: int, path: Path) -> Path:
-    for axis in axes.flat[used:]:  # type: ignore[attr-defined]
+def _save(plt: ModuleType, figure: Any, axes: Any, used: int, path: Path) -> Path:
+    for axis in axes.flat[used:]:
         axis.set_axis_off()
     part = path.with_suffix(".part.png")
-    figure.savefig(part, dpi=100)  # type: ignore[attr-defined]
+    figure.savefig(part, dpi=100)
     plt.close(figure)
     part.replace(path)
     return path

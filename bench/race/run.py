@@ -69,7 +69,7 @@ def restore_once(
     """x_hat or None, the share that was run, the seconds of that share, and its counts."""
     counts, device = Counts(), operator.device
     run = contender.build(counted(contender.operator(operator), counts), Metered(denoiser, counts))
-    counts.__init__()  # what building it took is no part of a restoration
+    counts.reset()  # what building it took is no part of a restoration
     start = now(device)
     x_hat, share = run(y, seed, longest)
     seconds = now(device) - start
