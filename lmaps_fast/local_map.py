@@ -3,107 +3,152 @@
 x0 = argmin_x  lam/2 |x - D|^2 + (1 - lam) k2/2 |A(x) - y|^2,   K gradient steps of size lr from x = D
 """
 
-import math
-from dataclasses import dataclass
+import copy
 from itertools import product
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from lmaps_fast import dispatch
 from lmaps_fast.errors import InputError
-
-if TYPE_CHECKING:
-    from lmaps_fast.operators.base import Operator
-
+from lmaps_fast.operators.base import Operator
+from lmaps_fast.ops import backends
+from lmaps_fast.weights import AnyWeights, Weights, WeightTable, phi, table
 
 # Pixels above which the channels of an image go one after the other where they can: it bounds the memory.
 LARGE_IMAGE = 1024 * 1024
+MOST_CURVATURE = 2 * (1 + 1e-6)  # above 2 the steps diverge
 
 
-@dataclass(frozen=True)
-class Weights:
-    """Weights of one local MAP problem: lam in [0, 1] (prior against data), k2 >= 0 (scale of the data term), lr > 0
-    (step size) and steps >= 1 (K). Raises InputError outside these ranges."""
-
-    lam: float
-    k2: float
-    lr: float
-    steps: int
-
-    def __post_init__(self) -> None:
-        for name, value, good, range_ in (
-            ("lam", self.lam, 0 <= self.lam <= 1, "between 0 and 1"),
-            ("k2", self.k2, 0 <= self.k2 < math.inf, "finite and not negative"),
-            ("lr", self.lr, 0 < self.lr < math.inf, "finite and positive"),
-            ("steps", self.steps, self.steps >= 1 and self.steps == int(self.steps), "a whole number, at least 1"),
-        ):
-            if not good:
-                raise InputError(f"{name} must be {range_}, not {value}")
-
-    @property
-    def c(self) -> float:
-        """The weight of the data term, (1 - lam) k2."""
-        return (1 - self.lam) * self.k2
-
-
-def gradient_descent(operator: "Operator", D: Tensor, y: Tensor, weights: Weights) -> Tensor:
+def gradient_descent(operator: Operator, D: Tensor, y: Tensor, weights: AnyWeights) -> Tensor:
     """The reference: x <- x - lr (lam (x - D) + (1 - lam) k2 A'(x)^T (A(x) - y)), K times from x = D.
 
-    D: [B, C, H, W] in [-1, 1]; y: what `operator(D)` looks like. Returns x_K, [B, C, H, W].
+    Args:
+        operator: A.
+        D: [B, C, *spatial] in [-1, 1].
+        y: what `operator(D)` looks like.
+        weights: one `Weights`, or one for each image.
+
+    Returns: x_K, like D.
     """
-    x = D
-    for _ in range(weights.steps):
-        x = x - weights.lr * (weights.lam * (x - D) + weights.c * operator.gradient(x, y))
+    known = table(weights, D.device)
+    lam, c, lr, K = known.columns(D)
+    x, y = D, operator.feasible(y)
+    for k in range(known.most):
+        following = x - lr * (lam * (x - D) + c * operator.gradient(x, y))
+        x = following if len(K) == 1 else torch.where(k < K, following, x)
     return x
 
 
-def phi(s: Tensor, weights: Weights) -> Tensor:
-    """The spectral filter of K steps: x_K = D + phi(A^T A) (1 - lam) k2 A^T (y - A D).
-
-    phi(s) = (1 - (1 - lr h)^K) / h with h = lam + (1 - lam) k2 s, for eigenvalues s >= 0 of any shape. Evaluated as
-    lr * sum_{j<K} (1 - lr h)^j by doubling, S_2k = S_k (2 - z S_k) and S_{k+1} = 1 + (1 - z) S_k: no division, so
-    h = 0 gives K lr, and no cancellation for small lr h.
-    """
-    z = weights.lr * (weights.lam + weights.c * s)
-    total = torch.ones_like(z)
-    for bit in bin(weights.steps)[3:]:
-        total = total * (2 - z * total)
-        if bit == "1":
-            total = 1 + (1 - z) * total
-    return weights.lr * total
-
-
 class Problem:
-    """One measurement, ready for many local MAP solves: what depends on y alone is computed here, once.
+    """One batch of measurements, ready for many local MAP solves: what depends on y alone is computed here, once.
 
     `Problem(operator, y)(D, weights)` is the K-step iterate by the operator's collapsed form where it has one, and by
     the loop where it has none or where the backend "reference" is asked for.
     """
 
-    def __init__(self, operator: "Operator", y: Tensor, backend: str | None = None) -> None:
-        self.operator, self.backend = operator, dispatch.requested(backend)
-        self.collapsed = None if self.backend == "reference" else getattr(operator, "local_map", None)
-        self.data = operator.precompute(y) if self.collapsed else y
-        pixel_map = getattr(operator, "pixel_map", None)
-        self.pixel_map = pixel_map(self.data.contiguous()) if self.collapsed and pixel_map else None
+    def __init__(self, operator: Operator, y: Tensor, backend: str | None = None) -> None:
+        self.operator, self.backend, self.y = operator, backends.requested(backend), y
+        self.collapsed = operator.collapses and self.backend != "reference"
+        with backends.use_backend(self.backend):
+            self.data = self._precomputed() if self.collapsed else y
+        self.pixel_map = operator.pixel_map(self.data) if self.collapsed else None
 
-    def __call__(self, D: Tensor, weights: Weights) -> Tensor:
-        if self.collapsed is None:
-            return gradient_descent(self.operator, D, self.data, weights)
-        with dispatch.use_backend(self.backend):
-            if not (self.operator.channelwise and D.shape[-2] * D.shape[-1] > LARGE_IMAGE):
-                return self.collapsed(D, self.data, weights)
-            x = torch.empty_like(D)
-            for b, c in product(range(len(D)), range(D.shape[1])):
-                one = (slice(b, b + 1), slice(c, c + 1))
-                x[one] = self.collapsed(D[one], self.data[one], weights)
-            return x
+    def _precomputed(self) -> Tensor:
+        """What the collapsed form needs of y; image by image for the reason that `_in_parts` has."""
+        if len(self.y) < 2 or self.y.device.type != "cpu":
+            return self.operator.precompute(self.y).contiguous()
+        one = [self.operator.image(n).precompute(self.y[n : n + 1]) for n in range(len(self.y))]
+        return torch.cat(one).contiguous()
+
+    @property
+    def guess(self) -> Tensor:
+        """A first estimate of the images from y alone; grey where there is none."""
+        guess = self.operator.first_guess(self.y)
+        return self.y.new_zeros(len(self.y), *self.operator.shape, dtype=self.operator.dtype) if guess is None else guess
+
+    def prox(self, v: Tensor, gamma: Tensor) -> Tensor:
+        """argmin_x gamma/2 |A x - y|^2 + 1/2 |x - v|^2, of an operator that can. gamma: [1 or B, 1, ...]."""
+        data = self.data if self.collapsed else self.operator.precompute(self.y)
+        return self.operator.prox(v, data, gamma)  # type: ignore[attr-defined]
+
+    def tensors(self) -> list[Tensor]:
+        """All tensors that it reads."""
+        return [self.y, self.data, *self.operator.numbers.values()]
+
+    def with_tensors(self, tensors: list[Tensor]) -> "Problem":
+        """The same problem with other tensors, in the order of `tensors`."""
+        other = copy.copy(self)
+        other.y, other.data, *numbers = tensors
+        other.operator = self.operator.with_numbers(dict(zip(self.operator.numbers, numbers, strict=True)))
+        other.pixel_map = other.operator.pixel_map(other.data) if self.collapsed else None
+        return other
+
+    def select(self, images: Tensor) -> "Problem":
+        """The problem of some images of the batch."""
+        other = copy.copy(self)
+        other.y, other.data, other.operator = self.y[images], self.data[images], self.operator.select(images)
+        other.pixel_map = other.operator.pixel_map(other.data) if self.collapsed else None
+        return other
+
+    def __call__(self, D: Tensor, weights: AnyWeights) -> Tensor:
+        known = table(weights, D.device)
+        with backends.use_backend(self.backend):
+            if not self.collapsed:
+                return gradient_descent(self.operator, D, self.data, known)
+            if self.pixel_map is not None:
+                return self.pixel_map(D, known)
+            return self._in_parts(D, known)
+
+    def _in_parts(self, D: Tensor, weights: WeightTable) -> Tensor:
+        """Image by image where the operator asks for that, and on a CPU, whose products and transforms depend in their
+        last digits on how many images they are given; large ones channel by channel."""
+        operator, alike = self.operator, self.operator.batch == len(weights.values) == 1
+        by_channel = operator.channelwise and D[0, 0].numel() > LARGE_IMAGE if len(D) else False
+        by_image = len(D) > 1 and (D.device.type == "cpu" or (operator.one_weight and not alike))
+        if not (by_image or by_channel):
+            return operator.local_map(D, self.data, weights)
+        x = torch.empty_like(D)
+        channels = [slice(c, c + 1) for c in range(D.shape[1])] if by_channel else [slice(None)]
+        for n, channel in product(range(len(D)), channels):
+            one = (slice(n, n + 1), channel)
+            x[one] = operator.image(n).local_map(D[one], self.data[one], weights.image(n))
+        return x
 
 
-def solve(operator: "Operator", D: Tensor, y: Tensor, weights: Weights, backend: str | None = None) -> Tensor:
-    """The iterate of `gradient_descent`, collapsed and fused. Same arguments, shapes and result to rounding."""
-    operator.check_image(D)
-    operator.check_measurement(y)
-    return Problem(operator, y, backend)(D, weights)
+def check_convergence(operator: Operator, weights: AnyWeights) -> None:
+    """Raise InputError where the K steps diverge: where lr (lam + (1 - lam) k2 |A|^2) exceeds 2."""
+    largest = operator.largest_eigenvalues()
+    each = table(weights, torch.device("cpu")).weights
+    for n in range(max(len(each), len(largest or ()))) if largest else ():
+        w, s = each[n % len(each)], largest[n % len(largest)]
+        if w.curvature(s) > MOST_CURVATURE:
+            raise InputError(
+                f"lr = {w.lr:g} is too long a step for {operator.name}, whose |A|^2 is {s:g}: the steps diverge; give "
+                f"lr = {1 / (w.lam + w.c * s):.3g} or less"
+            )
+
+
+def solve(operator: Operator, D: Tensor, y: Tensor, weights: AnyWeights, backend: str | None = None) -> Tensor:
+    """The iterate of `gradient_descent`, collapsed and fused.
+
+    Args:
+        operator: A.
+        D: [B, C, *spatial] in [-1, 1].
+        y: what `operator(D)` looks like.
+        weights: one `Weights`, or one for each image.
+        backend: see `use_backend`; default: the quickest that can run.
+
+    Returns: x_K, like D, equal to that of the loop to rounding.
+    Errors: InputError for tensors that do not fit the operator, and for steps that diverge.
+    """
+    D, y = operator.check_image(D), operator.check_measurement(y)
+    if len(D) != len(y):
+        raise InputError(f"D is a batch of {len(D)} but y of {len(y)}: give a measurement for each image")
+    known = table(weights, D.device)
+    if len(known.values) not in (1, len(D)):
+        raise InputError(f"there are {len(known.values)} weights for {len(D)} images: give one, or one for each image")
+    check_convergence(operator, known)
+    return Problem(operator, y, backend)(D, known)
+
+
+__all__ = ["Problem", "WeightTable", "Weights", "check_convergence", "gradient_descent", "phi", "solve"]

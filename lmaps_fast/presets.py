@@ -1,26 +1,36 @@
-"""Hyper-parameters of LMAPS, per task: the paper's table, and what was measured for the embedded prior."""
+"""Hyper-parameters of LMAPS. The tables of each task stand with the task."""
 
 import math
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from lmaps_fast.errors import InputError
-from lmaps_fast.local_map import Weights
-
-if TYPE_CHECKING:
-    from lmaps_fast.operators.base import Operator
+from lmaps_fast.weights import Weights
 
 Settings = TypeVar("Settings")
 
 STARTS = ("noise", "measurement")
+LEAST_SIGMA = 0.004  # of the noise that "natural" was trained on
 
 
 @dataclass(frozen=True)
 class Preset:
-    """steps N (network calls); inner_steps K, lr, k1, k2 of the local MAP; the noise range; rho (1: full renoise).
+    """Hyper-parameters of LMAPS.
 
-    start: what the first noise is added to. "noise": nothing, as in the paper, where sigma_max = 100 drowns everything;
-    "measurement": `Operator.first_guess(y)`, in most tasks y itself, which a low sigma_max needs.
+    Args:
+        steps: N, network calls, at least 1.
+        inner_steps: K, gradient steps of each local MAP, at least 1.
+        lr: their size, positive.
+        k1: scale of the trust region, not negative: lam = k1^2 / (k1^2 + sigma^2).
+        k2: scale of the data term, not negative.
+        sigma_max, sigma_min: the range of noise levels, sigma_max > sigma_min > 0; default 100 to .1.
+        rho: share of new noise in each renoising, 0 to 1; default 1.
+        start: what the first noise is added to. "noise" (default): nothing, as in the paper, where sigma_max = 100
+            drowns everything; "measurement": `Operator.first_guess(y)`, in most tasks y itself, which a low sigma_max
+            needs.
+
+    Errors: InputError outside these ranges.
+    Source: Table 4 of arXiv 2510.07343.
     """
 
     steps: int
@@ -36,6 +46,14 @@ class Preset:
     def __post_init__(self) -> None:
         if self.start not in STARTS:
             raise InputError(f"unknown start {self.start!r}: choose one of {', '.join(STARTS)}")
+        for name in ("steps", "inner_steps"):
+            whole(name, getattr(self, name))
+        for name, least, most in (("lr", 0.0, math.inf), ("k1", 0.0, math.inf), ("k2", 0.0, math.inf)):
+            value = getattr(self, name)
+            if not least <= value < most or (name == "lr" and value == 0):
+                raise InputError(f"{name} must be finite and {'positive' if name == 'lr' else 'not negative'}, not {value}")
+        if not 0 <= self.rho <= 1:
+            raise InputError(f"rho must be between 0 and 1, not {self.rho}")
 
     def weights(self, sigma: float) -> Weights:
         """lam = k1^2 / (k1^2 + sigma^2): from the measurement at high noise to the prior at low noise."""
@@ -64,6 +82,12 @@ class Preset:
         return override(self, **values)
 
 
+def whole(name: str, value: float) -> None:
+    """Raise InputError unless the value is a whole number, at least 1."""
+    if isinstance(value, bool) or not value >= 1 or value != int(value):
+        raise InputError(f"{name} must be a whole number, at least 1, not {value}")
+
+
 def override(settings: Settings, **values: object) -> Settings:
     """A copy of a solver's settings, a dataclass, with those values that are not None. Raises InputError for a name
     that is none of its own."""
@@ -74,71 +98,21 @@ def override(settings: Settings, **values: object) -> Settings:
     return replace(settings, **{name: value for name, value in values.items() if value is not None})  # type: ignore[type-var]
 
 
-# Table 4 of arXiv 2510.07343. It has no row for denoising: those weights are the ones of the other noise-.05 tasks.
-PAPER = {
-    "super_resolution": Preset(200, 100, 0.05, 0.15, 20),
-    "inpainting_box": Preset(200, 100, 0.02, 0.5, 50),
-    "inpainting_random": Preset(200, 100, 0.01, 0.22, 100),
-    "gaussian_deblurring": Preset(200, 100, 0.01, 0.22, 100),
-    "motion_deblurring": Preset(200, 100, 0.01, 0.25, 100),
-    "phase_retrieval": Preset(200, 100, 0.1, 10, 0.3),
-    "nonlinear_deblurring": Preset(200, 100, 0.02, 0.05, 1),
-    "high_dynamic_range": Preset(200, 100, 0.04, 0.2, 10),
-    "jpeg_restoration": Preset(200, 100, 0.2, 0.5, 5),
-    "quantization": Preset(200, 20, 0.2, 0.5, 5),
-    "denoising": Preset(200, 100, 0.01, 0.22, 100),
-}
+def scaled_to(preset: Preset, severity: float, noise: float | None, protocol: float, task: str) -> Preset:
+    """A preset that was measured at the protocol's settings, for one operator and its measurement noise.
 
-# Found on crops of training photographs for 20 network calls of "natural": by bench/search_preset.py, on ten crops of
-# 144x144 (`--photos 10 --size 144`); phase retrieval by a grid over k1, lr k2, sigma_max and sigma_min on six of 96x96.
-# Then lr was lowered to 1 / (k2 |A|^2) at most, so that the steps converge at every noise level. sigma_max of
-# inpainting and of high dynamic range was set on other crops, the latter and that of boxes on eleven of 256x256: with
-# less, holes stay open; with more, large holes drift off over many calls.
-# Nonlinear deblurring, whose real network is not here to tune on, has the paper's weights with fewer, longer steps.
-NATURAL = {
-    "super_resolution": Preset(20, 100, 0.05, 0.15, 20, 0.24, 0.012, start="measurement"),
-    "inpainting_box": Preset(20, 100, 0.04, 0.5, 25, 5.0, 0.019, start="measurement"),
-    "inpainting_random": Preset(20, 100, 0.08, 0.22, 12, 1.5, 0.019, start="measurement"),
-    "gaussian_deblurring": Preset(20, 100, 0.02, 0.22, 50, 0.39, 0.012, start="measurement"),
-    "motion_deblurring": Preset(20, 100, 0.02, 0.25, 50, 0.15, 0.012, start="measurement"),
-    "phase_retrieval": Preset(20, 100, 0.1, 0.3, 30, 10.0, 0.05),
-    "nonlinear_deblurring": Preset(20, 10, 0.2, 0.05, 1, 1.0, 0.03, start="measurement"),
-    "high_dynamic_range": Preset(20, 100, 0.1, 0.2, 2.5, 0.15, 0.03, start="measurement"),
-    "jpeg_restoration": Preset(20, 100, 0.1, 0.5, 10, 0.15, 0.019, start="measurement"),
-    "quantization": Preset(20, 20, 0.013, 0.12, 80, 0.39, 0.048, start="measurement"),
-    "denoising": Preset(20, 100, 0.08, 0.22, 12, 0.094, 0.012, start="measurement"),
-}
+    Args:
+        severity: how large the errors of a measurement without noise are relative to the protocol's.
+        noise: standard deviation of the measurement's noise; None: the protocol's.
+        protocol: that of the protocol.
 
-LEAST_SIGMA = 0.004  # of the noise that "natural" was trained on
-
-TABLES = {"paper": PAPER, "natural": NATURAL}
-
-
-def get(task: str, table: str = "paper") -> Preset:
-    """The preset of a task in the table of that name, "paper" or "natural"."""
-    if table not in TABLES:
-        raise InputError(f"unknown preset {table!r}: choose one of {', '.join(TABLES)}")
-    if task not in TABLES[table]:
-        raise InputError(f"no preset for {task!r}: give one of {', '.join(TABLES[table])}, or a Preset of your own")
-    return TABLES[table][task]
-
-
-def fitting(operator: "Operator", table: str, noise: float | None = None) -> Preset:
-    """The preset for one operator and its measurement noise (the protocol's unless given).
-
-    The paper's table is constant. One that was measured at the protocol's settings is scaled to how severe the operator
-    is and how strong the noise.
+    Errors: InputError where the preset is for measurements without noise and there is some.
     """
-    preset = get(operator.name, table)
-    if noise is not None and not 0 <= noise < math.inf:
-        raise InputError(f"noise must be finite and not negative, not {noise}")
-    if table == "paper":
-        return preset
-    preset = preset.scaled(operator.severity)
-    if noise is not None and noise != operator.noise:
-        if operator.noise == 0:
-            raise InputError(f"the preset of {operator.name} is for measurements without noise: leave noise out")
-        preset = preset.for_noise(noise / operator.noise)
+    preset = preset.scaled(severity)
+    if noise is not None and noise != protocol:
+        if protocol == 0:
+            raise InputError(f"the preset of {task} is for measurements without noise: leave noise out")
+        preset = preset.for_noise(noise / protocol)
     return replace(
         preset, sigma_min=max(preset.sigma_min, LEAST_SIGMA), sigma_max=max(preset.sigma_max, 2 * LEAST_SIGMA)
     )

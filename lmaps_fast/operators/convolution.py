@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,29 +15,56 @@ from lmaps_fast.operators.structures import Fourier, Kronecker, ReflectBlur
 PADDINGS = ("reflect", "circular")
 
 
+@dataclass(frozen=True)
+class Structures:
+    """The classes of a blur: circular, of a kernel that is a product of two vectors, and of any other."""
+
+    circular: type[Fourier] = Fourier
+    separable: type[Kronecker] = Kronecker
+    other: type[ReflectBlur] = ReflectBlur
+
+
 def blur(
     shape: Sequence[int],
     kernel: Tensor,
     padding: str = "reflect",
     dtype: torch.dtype = torch.float32,
-    device: str = "cpu",
+    device: torch.device | str = "cpu",
+    structures: Structures = Structures(),  # noqa: B008: it is frozen
 ) -> Linear:
-    """Correlation with a kernel [h, w] of odd sides, used as it is, not normalised.
+    """Correlation with one kernel for all channels. The structure is found from the kernel.
 
-    padding "circular": `Fourier`. "reflect", the image mirrored at its borders: `Kronecker` if the kernel is a product
-    of two vectors, else `ReflectBlur`.
+    Args:
+        shape: (C, H, W) of the images.
+        kernel: [h, w] with odd sides, used as it is, not normalised.
+        padding: "reflect" (default), the image mirrored at its borders without repeating the edge, or "circular".
+        dtype, device: of the images; default float32, "cpu".
+        structures: the classes to choose from; default: `Fourier` for circular padding, else `Kronecker` if the kernel
+            is a product of two vectors, else `ReflectBlur`.
+
+    Errors: InputError for a kernel that has even sides, no light or NaN, or reaches too far, and another padding.
     """
-    kernel = trim(checked(kernel))
+    kernel = checked(kernel)
+    operator: Linear
     if padding == "circular":
-        return Fourier(shape, kernel, dtype, device)
-    if padding != "reflect":
+        operator = structures.circular(shape, trim(kernel), dtype, device)
+    elif padding != "reflect":
         raise InputError(f"unknown padding {padding!r}: choose one of {', '.join(PADDINGS)}")
-    U, s, V = torch.linalg.svd(kernel)
-    if len(s) == 1 or s[1] < 1e-12 * s[0]:
-        factors = (U[:, 0] * s[0], V[0])
+    elif (factors := separated(trim(kernel))) is not None:
         rows, columns = (reflect_matrix(factor, n) for factor, n in zip(factors, shape[1:], strict=True))
-        return Kronecker(shape, rows, columns, dtype, device)
-    return ReflectBlur(shape, kernel, dtype, device)
+        operator = structures.separable(shape, rows, columns, dtype, device)
+    else:
+        # Kernels of one size make operators of one kind, so a rim of zeros stays unless the image is too small for it.
+        small = any(side // 2 >= n for side, n in zip(kernel.shape, shape[1:], strict=True))
+        operator = structures.other(shape, trim(kernel) if small else kernel, dtype, device)
+    operator.image_like = True
+    return operator
+
+
+def separated(kernel: Tensor) -> tuple[Tensor, Tensor] | None:
+    """The two vectors whose product the kernel is, or None."""
+    U, s, V = torch.linalg.svd(kernel)
+    return (U[:, 0] * s[0], V[0]) if len(s) == 1 or s[1] < 1e-12 * s[0] else None
 
 
 def checked(kernel: Tensor) -> Tensor:

@@ -8,18 +8,30 @@ from torch import Tensor
 from lmaps_fast.errors import InputError
 from lmaps_fast.operators.convolution import reflect_matrix
 from lmaps_fast.operators.structures import Kronecker
+from lmaps_fast.presets import Preset
 
 
 class GaussianDeblurring(Kronecker):
-    """A Gaussian of standard deviation `sigma` pixels, truncated at 4 sigma, the edge not repeated in the padding.
+    """A Gaussian blur, truncated at 4 sigma, the edge not repeated in the padding.
 
-    sigma = 3 is the protocol's "61x61" kernel: truncation leaves 25x25 of it, exactly a product of two vectors.
+    Args:
+        shape: (C, H, W) of the images.
+        sigma: standard deviation in pixels, above 0 and below 1000; default 3, the protocol's "61x61" kernel, of which
+            truncation leaves 25x25.
+        dtype, device: of the images; default float32, "cpu".
+
+    Errors: InputError for another sigma.
     """
 
     name = "gaussian_deblurring"
+    image_like = True
+    presets = {
+        "paper": Preset(200, 100, 0.01, 0.22, 100),
+        "natural": Preset(20, 100, 0.02, 0.22, 50, 0.39, 0.012, start="measurement"),
+    }
 
     def __init__(
-        self, shape: Sequence[int], sigma: float = 3.0, dtype: torch.dtype = torch.float32, device: str = "cpu"
+        self, shape: Sequence[int], sigma: float = 3.0, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
     ) -> None:
         kernel = gaussian_kernel(sigma)
         rows, columns = (reflect_matrix(kernel, n) for n in shape[1:])

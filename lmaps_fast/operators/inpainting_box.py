@@ -10,25 +10,38 @@ from torch import Tensor
 from lmaps_fast.errors import InputError
 from lmaps_fast.operators.mask import mask_of
 from lmaps_fast.operators.structures import Diagonal
+from lmaps_fast.presets import Preset
 
 
 class InpaintingBox(Diagonal):
     """One square of half the shorter side is missing: 128x128 of 256x256, its corner at least 32 from the border.
+    Protocol of DAPS.
 
-    seed: draws the place of the square. box: (top, left, height, width) instead of a drawn one. mask: a tensor or
-    image file instead of a box (1 or white = known). Protocol of DAPS.
+    Args:
+        shape: (C, H, W) of the images.
+        seed: draws the place of the square; default 0.
+        box: (top, left, height, width) in pixels; default: drawn.
+        mask: what is known, a tensor (1 = known), or an image file (white = known); default: a box.
+        dtype, device: of the images; default float32, "cpu".
+
+    Errors: InputError for a box that leaves the image and for a mask that does not fit.
     """
 
     name = "inpainting_box"
+    # With less sigma_max holes stay open; with more, large holes drift off over many calls.
+    presets = {
+        "paper": Preset(200, 100, 0.02, 0.5, 50),
+        "natural": Preset(20, 100, 0.04, 0.5, 25, 5.0, 0.019, start="measurement"),
+    }
 
     def __init__(
         self,
         shape: Sequence[int],
         seed: int = 0,
         box: Sequence[int] | None = None,
-        mask: Tensor | str | os.PathLike | None = None,
+        mask: Tensor | np.ndarray | str | os.PathLike | None = None,
         dtype: torch.dtype = torch.float32,
-        device: str = "cpu",
+        device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(shape, mask_of(mask) if mask is not None else self.draw(shape, seed, box), dtype, device)
 
@@ -45,6 +58,6 @@ class InpaintingBox(Diagonal):
             raise InputError(
                 f"the box {tuple(box)} leaves the image of {width}x{height}: give (top, left, height, width)"
             )
-        mask = torch.ones(height, width)
+        mask = torch.ones(height, width, dtype=torch.float64)
         mask[top : top + rows, left : left + columns] = 0
         return mask

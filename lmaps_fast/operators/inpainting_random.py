@@ -10,25 +10,36 @@ from torch import Tensor
 from lmaps_fast.errors import InputError
 from lmaps_fast.operators.mask import mask_of
 from lmaps_fast.operators.structures import Diagonal
+from lmaps_fast.presets import Preset
 
 
 class InpaintingRandom(Diagonal):
-    """int(p H W) pixels, drawn without replacement, are missing in all channels; p ~ U(.70, .71).
+    """int(p H W) pixels, drawn without replacement, are missing in all channels; p ~ U(.70, .71). Protocol of DAPS.
 
-    seed: draws p and the pixels. missing: p instead of a drawn one. mask: a tensor or image file instead of a drawn
-    one (1 or white = known). Protocol of DAPS.
+    Args:
+        shape: (C, H, W) of the images.
+        seed: draws p and the pixels; default 0.
+        missing: p, share of missing pixels from 0 up to 1; default: drawn.
+        mask: what is known, a tensor (1 = known), or an image file (white = known); default: drawn.
+        dtype, device: of the images; default float32, "cpu".
+
+    Errors: InputError for a share outside this range and for a mask that does not fit.
     """
 
     name = "inpainting_random"
+    presets = {
+        "paper": Preset(200, 100, 0.01, 0.22, 100),
+        "natural": Preset(20, 100, 0.08, 0.22, 12, 1.5, 0.019, start="measurement"),
+    }
 
     def __init__(
         self,
         shape: Sequence[int],
         seed: int = 0,
         missing: float | None = None,
-        mask: Tensor | str | os.PathLike | None = None,
+        mask: Tensor | np.ndarray | str | os.PathLike | None = None,
         dtype: torch.dtype = torch.float32,
-        device: str = "cpu",
+        device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(shape, mask_of(mask) if mask is not None else self.draw(shape, seed, missing), dtype, device)
 
@@ -39,6 +50,6 @@ class InpaintingRandom(Diagonal):
         share = rng.uniform(0.70, 0.71) if missing is None else missing
         if not 0 <= share < 1:
             raise InputError(f"missing must be a share of the pixels from 0 up to 1, not {share}")
-        mask = torch.ones(height * width)
+        mask = torch.ones(height * width, dtype=torch.float64)
         mask[torch.from_numpy(rng.permutation(height * width)[: int(share * height * width)])] = 0
         return mask.reshape(height, width)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lmaps_fast import image
 from lmaps_fast.errors import InputError
-from lmaps_fast.operators.jpeg_codec import SUBSAMPLINGS
+from lmaps_fast.ops.jpeg_codec import SUBSAMPLINGS
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -10,33 +11,64 @@ from torch import Tensor
 
 from lmaps_fast.errors import InputError
 from lmaps_fast.operators.base import Linear
-from lmaps_fast.operators.convolution import blur, kernel_of
+from lmaps_fast.operators.convolution import Structures, blur, kernel_of
+from lmaps_fast.operators.structures import Fourier, Kronecker, ReflectBlur
+from lmaps_fast.presets import Preset
 
 SIZE = 61  # sides of the protocol's kernel
 
 
-def motion_deblurring(
-    shape: Sequence[int],
-    seed: int = 0,
-    intensity: float = 0.5,
-    kernel: Tensor | np.ndarray | str | os.PathLike | None = None,
-    padding: str = "reflect",
-    dtype: torch.dtype = torch.float32,
-    device: str = "cpu",
-) -> Linear:
-    """Correlation with one kernel for all channels, with reflect or circular padding. Protocol of DAPS.
+class Motion:
+    """What the task has with every structure."""
 
-    seed and intensity (above 0, up to 1) draw a stroke of 61x61 pixels, or of the largest odd side that fits a smaller
-    image. kernel: [h, w] with odd sides instead, or a file: .npy, or an image (black = 0), both normalised to sum 1.
-    """
-    if kernel is None:
-        side = min(SIZE, *shape[1:])
-        values = motion_kernel(seed, intensity, side - 1 + side % 2)
-    else:
-        values = kernel_of(kernel)
-    operator = blur(shape, values, padding, dtype, device)
-    operator.name = "motion_deblurring"
-    return operator
+    name = "motion_deblurring"
+    presets: ClassVar = {
+        "paper": Preset(200, 100, 0.01, 0.25, 100),
+        "natural": Preset(20, 100, 0.02, 0.25, 50, 0.15, 0.012, start="measurement"),
+    }
+
+
+class CircularMotion(Motion, Fourier):
+    """Motion blur with circular padding."""
+
+
+class SeparableMotion(Motion, Kronecker):
+    """Motion blur by a kernel that is a product of two vectors."""
+
+
+class MotionDeblurring(Motion, ReflectBlur):
+    """Correlation with one kernel for all channels. Protocol of DAPS."""
+
+    @classmethod
+    def create(
+        cls,
+        shape: Sequence[int],
+        seed: int = 0,
+        intensity: float = 0.5,
+        kernel: Tensor | np.ndarray | str | os.PathLike | None = None,
+        padding: str = "reflect",
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> Linear:
+        """The operator of a kernel, in the structure that suits it.
+
+        Args:
+            shape: (C, H, W) of the images.
+            seed: draws a stroke of 61x61 pixels, or of the largest odd side that fits a smaller image; default 0.
+            intensity: of the drawn stroke, above 0 and up to 1; default .5.
+            kernel: [h, w] with odd sides, or a file: .npy, or an image (black = 0), both normalised to sum 1;
+                default: a drawn stroke.
+            padding: "reflect" (default) or "circular".
+            dtype, device: of the images; default float32, "cpu".
+
+        Errors: InputError outside these ranges and for a kernel that does not fit.
+        """
+        if kernel is None:
+            side = min(SIZE, *shape[1:])
+            values = motion_kernel(seed, intensity, side - 1 + side % 2)
+        else:
+            values = kernel_of(kernel)
+        return blur(shape, values, padding, dtype, device, Structures(CircularMotion, SeparableMotion, cls))
 
 
 def motion_kernel(seed: int, intensity: float = 0.5, size: int = SIZE) -> Tensor:

@@ -1,5 +1,6 @@
 """Nonlinear deblurring: y = clamp(2 F((x + 1)/2, code) - 1, -1, 1) + noise, with the blur network F of BKSE."""
 
+import copy
 import os
 import warnings
 from collections.abc import Sequence
@@ -8,9 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lmaps_fast.door import without_autocast
 from lmaps_fast.errors import InputError
 from lmaps_fast.operators import bkse
 from lmaps_fast.operators.structures.autograd import Autograd
+from lmaps_fast.presets import Preset
 
 
 class NonlinearDeblurring(Autograd):
@@ -21,11 +24,25 @@ class NonlinearDeblurring(Autograd):
     divide are reflected at the right and bottom border for the call. A grey image is blurred as three equal channels,
     of which the mean is taken.
 
-    weights: the public file GOPRO_wVAE.pth, see `bkse.load`. Without it the weights are drawn from `seed` and a
-    UserWarning says so: a call costs the same, but what comes out is no blur of any camera.
+    Args:
+        shape: (1 or 3, H, W) of the images, at least 5x5 pixels.
+        weights: the public file GOPRO_wVAE.pth, see `bkse.load`. Without it (default) the weights are drawn from `seed`
+            and a UserWarning says so: a call costs the same, but what comes out is no blur of any camera.
+        seed: of the weights where there is no file; default 0.
+        dtype, device: of the images; default float32, "cpu".
+
+    Errors: InputError for another shape and for a file that does not hold the network.
     """
 
     name = "nonlinear_deblurring"
+    image_like = True
+    # The real network is not at hand to tune on: the paper's weights with fewer, longer steps.
+    presets = {
+        "paper": Preset(200, 100, 0.02, 0.05, 1),
+        "natural": Preset(20, 10, 0.2, 0.05, 1, 1.0, 0.03, start="measurement"),
+    }
+
+    code_term: Tensor
 
     def __init__(
         self,
@@ -33,7 +50,7 @@ class NonlinearDeblurring(Autograd):
         weights: str | os.PathLike | None = None,
         seed: int = 0,
         dtype: torch.dtype = torch.float32,
-        device: str = "cpu",
+        device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(shape, dtype, device)
         if shape[0] not in (1, 3) or min(shape[1:]) < bkse.SMALLEST_SIDE:
@@ -47,12 +64,19 @@ class NonlinearDeblurring(Autograd):
             )
         network = bkse.random(seed) if weights is None else bkse.load(weights)
         # channels_last: measured 2 to 3 times quicker on CPUs than the default layout.
-        network.to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.to(self.device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network = network.requires_grad_(False)
         code = torch.from_numpy(np.random.RandomState(0).randn(1, bkse.CODE_CHANNELS, 2, 2) * 1.2)
-        self.constant("code_term", self.network.code_term(code.to(self.device, self.dtype), *self.shape[1:]))
+        self.number("code_term", self.network.code_term(code.to(self.device, self.dtype), *self.shape[1:]))
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "NonlinearDeblurring":
+        other = super().to(device, dtype)
+        assert isinstance(other, NonlinearDeblurring)
+        other.network = copy.deepcopy(self.network).to(other.device, other.dtype)
+        return other
 
     def forward(self, x: Tensor) -> Tensor:
         rgb = x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
-        blurred = (2 * self.network((rgb + 1) / 2, self.code_term) - 1).clamp(-1, 1)
+        with without_autocast(self.device.type):
+            blurred = (2 * self.network((rgb + 1) / 2, self.code_term) - 1).clamp(-1, 1)
         return blurred.mean(1, keepdim=True) if x.shape[1] == 1 else blurred.contiguous()

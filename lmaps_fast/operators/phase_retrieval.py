@@ -9,24 +9,42 @@ from torch import Tensor
 
 from lmaps_fast import ops
 from lmaps_fast.errors import InputError
-from lmaps_fast.local_map import Weights
 from lmaps_fast.operators.base import Operator
+from lmaps_fast.presets import Preset
+from lmaps_fast.weights import WeightTable
 
 
 class PhaseRetrieval(Operator):
     """A(x) = |F(pad(x / 2 + 1/2))| with the centred orthonormal 2-D DFT, zeros around the image. Protocol of DAPS.
 
-    oversampling: int(oversampling / 8 * n) zeros on either side of n pixels; the protocol's 2 makes 384 of 256. A
-    sampler may end far from the image, so several `runs` are made and the one that fits the measurement best is kept.
+    A sampler may end far from the image, so several `runs` are made and the one that fits the measurement best is kept.
     (The image turned by 180 degrees has the same measurement: no misfit can tell the two apart.)
+
+    Args:
+        shape: (C, H, W) of the images.
+        oversampling: int(oversampling / 8 * n) zeros on either side of n pixels, 0 to 16; default 2, the protocol's,
+            which makes 384 of 256.
+        dtype, device: of the images; default float32, "cpu".
+
+    Errors: InputError for another oversampling.
     """
 
     name = "phase_retrieval"
+    collapses = True
     channelwise = True
     runs = 4
+    presets = {
+        "paper": Preset(200, 100, 0.1, 10, 0.3),
+        # By a grid over k1, lr k2, sigma_max and sigma_min on six crops of 96x96.
+        "natural": Preset(20, 100, 0.1, 0.3, 30, 10.0, 0.05),
+    }
 
     def __init__(
-        self, shape: Sequence[int], oversampling: float = 2.0, dtype: torch.dtype = torch.float32, device: str = "cpu"
+        self,
+        shape: Sequence[int],
+        oversampling: float = 2.0,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(shape, dtype, device)
         if not 0 <= oversampling <= 16:
@@ -74,20 +92,26 @@ class PhaseRetrieval(Operator):
         half = (0.5 * (y + mirrored))[..., : self.size[1] // 2 + 1]
         return half[..., None].expand(*half.shape, 2).contiguous()
 
-    def local_map(self, D: Tensor, y: Tensor, weights: Weights) -> Tensor:
+    def largest_eigenvalues(self) -> list[float]:
+        """|A'|^2 where y = |X|; its curvature is less elsewhere."""
+        return [0.25]
+
+    def local_map(self, D: Tensor, y: Tensor, weights: WeightTable) -> Tensor:
         """K steps, in u = x / 2 + 1/2: u <- u - lr (lam (u - u_D) + c / 4 (u - F^H y X / |X|)), F^H F = 1.
 
         Rows and columns that are zero, or that are cut away, are left out of the transforms.
         """
         (height, width), (rows, columns) = self.shape[1:], self.size
+        lam, c, lr, K = weights.columns(D)
         u_D = D / 2 + 0.5
-        u, prior = u_D, (weights.lr * weights.lam) * u_D
-        data = weights.lr * weights.c / 4
-        for _ in range(weights.steps):
+        u, prior, data = u_D, lr * lam * u_D, lr * c / 4
+        keep = 1 - lr * lam - data
+        for k in range(weights.most):
             X = torch.fft.fft(torch.fft.rfft(u, n=columns, norm="ortho"), n=rows, dim=-2, norm="ortho")
             X = torch.fft.ifft(ops.phase_projection(X, y), dim=-2, norm="ortho")[..., :height, :]
             fitted = torch.fft.irfft(X, n=columns, norm="ortho")[..., :width]
-            u = torch.add(prior, u, alpha=1 - weights.lr * weights.lam - data).add_(fitted, alpha=data)
+            following = torch.addcmul(prior, u, keep).addcmul_(fitted, data)
+            u = following if len(K) == 1 else torch.where(k < K, following, u)
         return 2 * u - 1
 
 

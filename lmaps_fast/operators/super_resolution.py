@@ -9,17 +9,28 @@ from torch import Tensor
 
 from lmaps_fast.errors import InputError
 from lmaps_fast.operators.structures import Kronecker
+from lmaps_fast.presets import Preset
 
 
 class SuperResolution(Kronecker):
-    """Reduction by a whole factor `scale`: [B, C, H, W] to [B, C, ceil(H / scale), ceil(W / scale)].
+    """Reduction by a whole factor: [B, C, H, W] to [B, C, ceil(H / scale), ceil(W / scale)].
 
-    method "bicubic": antialiased as in MATLAB, that is Keys' cubic (a = -.5) stretched by the scale, its weights made
-    to sum 1, the image mirrored with its edge repeated (a side that scale does not divide is padded so). "average":
-    the mean of scale x scale pixels.
+    Args:
+        shape: (C, H, W) of the images.
+        scale: how many times smaller y is, a whole number from 2 to the shorter side; default 4.
+        method: "bicubic" (default), antialiased as in MATLAB, that is Keys' cubic (a = -.5) stretched by the scale, its
+            weights made to sum 1, the image mirrored with its edge repeated (a side that scale does not divide is
+            padded so); or "average", the mean of scale x scale pixels.
+        dtype, device: of the images; default float32, "cpu".
+
+    Errors: InputError for another method or scale.
     """
 
     name = "super_resolution"
+    presets = {
+        "paper": Preset(200, 100, 0.05, 0.15, 20),
+        "natural": Preset(20, 100, 0.05, 0.15, 20, 0.24, 0.012, start="measurement"),
+    }
 
     def __init__(
         self,
@@ -27,7 +38,7 @@ class SuperResolution(Kronecker):
         scale: int = 4,
         method: str = "bicubic",
         dtype: torch.dtype = torch.float32,
-        device: str = "cpu",
+        device: torch.device | str = "cpu",
     ) -> None:
         if method not in METHODS:
             raise InputError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")

@@ -1,8 +1,6 @@
 """Samplers, one file per algorithm."""
 
-from typing import Any
-
-from lmaps_fast.solvers.base import Solver, Step, sample
+from lmaps_fast.solvers.base import Level, Solver, State, Step
 from lmaps_fast.solvers.daps import DAPS
 from lmaps_fast.solvers.ddnm import DDNM
 from lmaps_fast.solvers.ddrm import DDRM
@@ -13,17 +11,8 @@ from lmaps_fast.solvers.pigdm import PiGDM
 from lmaps_fast.solvers.sitcom import SITCOM
 from lmaps_fast.solvers.tmpd import TMPD
 
-# Each is called with (operator, denoiser, settings, backend).
-REGISTRY: dict[str, Any] = {
-    "lmaps": LMAPS,
-    "daps": DAPS,
-    "sitcom": SITCOM,
-    "dps": DPS,
-    "pigdm": PiGDM,
-    "tmpd": TMPD,
-    "ddrm": DDRM,
-    "ddnm": DDNM,
-    "diffpir": DiffPIR,
+REGISTRY: dict[str, type[Solver]] = {
+    solver.name: solver for solver in (LMAPS, DAPS, SITCOM, DPS, PiGDM, TMPD, DDRM, DDNM, DiffPIR)
 }
 
-__all__ = ["LMAPS", "REGISTRY", "Solver", "Step", "sample"]
+__all__ = ["LMAPS", "REGISTRY", "Level", "Solver", "State", "Step"]

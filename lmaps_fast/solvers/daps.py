@@ -7,14 +7,16 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from lmaps_fast import dispatch
-from lmaps_fast.denoisers import Denoiser
 from lmaps_fast.errors import InputError
-from lmaps_fast.local_map import Weights, phi
-from lmaps_fast.operators import Operator
-from lmaps_fast.operators.structures import Spectral
-from lmaps_fast.renoise import Noise
-from lmaps_fast.schedule import polynomial
+from lmaps_fast.levels import polynomial
+from lmaps_fast.local_map import Problem
+from lmaps_fast.operators import Operator, require
+from lmaps_fast.operators.structures.spectral import along
+from lmaps_fast.presets import whole
+from lmaps_fast.solvers.base import Level, Solver, State
+from lmaps_fast.solvers.ddpm import of_coefficients
+from lmaps_fast.solvers.published import with_settings_for
+from lmaps_fast.weights import WeightTable, phi
 
 METHODS = ("langevin", "hmc", "exact")
 
@@ -47,8 +49,7 @@ class DAPSSettings:
         if self.method not in METHODS:
             raise InputError(f"unknown method {self.method!r}: choose one of {', '.join(METHODS)}")
         for name in ("steps", "inner_steps", "ode_steps"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
+            whole(name, getattr(self, name))
         for name in ("lr", "lr_min_ratio", "tau", "c", "ode_sigma"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be finite and positive, not {getattr(self, name)}")
@@ -56,82 +57,132 @@ class DAPSSettings:
             raise InputError(f"momentum must be at least 0 and less than 1, not {self.momentum}")
 
 
-class DAPS:
+def langevin(lr: float, inner_steps: int = 100) -> DAPSSettings:
+    return DAPSSettings(200, inner_steps, lr)
+
+
+def hmc(inner_steps: int, lr: float, lr_min_ratio: float, momentum: float) -> DAPSSettings:
+    """Hamiltonian dynamics in place of Langevin's."""
+    return DAPSSettings(200, inner_steps, lr, "hmc", lr_min_ratio, momentum)
+
+
+# The public code's, for 1000 network calls.
+PUBLISHED = {
+    "super_resolution": langevin(1e-4),
+    "inpainting_box": langevin(5e-5),
+    "inpainting_random": langevin(1e-4),
+    "gaussian_deblurring": langevin(1e-4),
+    "motion_deblurring": langevin(5e-5),
+    "phase_retrieval": langevin(5e-5),
+    "nonlinear_deblurring": langevin(1e-5, 200),
+    "high_dynamic_range": langevin(2e-5),
+    "denoising": langevin(1e-4),
+}
+PUBLISHED_HMC = {
+    "super_resolution": hmc(12, 1.04e-4, 0.012, 0.90),
+    "inpainting_box": hmc(84, 1.15e-5, 0.014, 0.003),
+    "inpainting_random": hmc(11, 3.56e-5, 0.015, 0.80),
+    "gaussian_deblurring": hmc(82, 4.04e-5, 0.011, 0.10),
+    "motion_deblurring": hmc(96, 3.69e-5, 0.010, 0.11),
+    "phase_retrieval": hmc(62, 9.75e-6, 0.019, 0.73),
+    "nonlinear_deblurring": hmc(85, 1.20e-5, 0.012, 0.46),
+    "high_dynamic_range": hmc(100, 2.18e-5, 0.013, 0.23),
+}
+
+
+class DAPS(Solver):
     """Per noise level: x0hat by the probability flow from x_t, x0 by sampling p(x0 | x_t, y), x = x0 + sigma_next eps.
 
     p(x0 | x_t, y) is taken to be proportional to exp(-c |A(x0) - y|^2 / (2 tau^2) - |x0 - x0hat|^2 / (2 sigma^2)).
     """
 
-    def __init__(
-        self, operator: Operator, denoiser: Denoiser, settings: DAPSSettings, backend: str | None = None
-    ) -> None:
-        if settings.method == "exact" and not isinstance(operator, Spectral):
-            raise InputError(f"{operator.name} has no known eigenbasis for the exact draw: use the method 'langevin'")
-        self.operator, self.denoiser, self.settings = operator, denoiser, settings
-        self.backend = dispatch.requested(backend)
-        self.sigmas = polynomial(settings.steps, settings.sigma_max, settings.sigma_min)
-        self.sample = {"langevin": self.langevin, "hmc": self.hmc, "exact": self.exact}[settings.method]
+    name = "daps"
+    recordable = False
+    draws = 1_000_000  # of a step: more than any number of inner steps
+    Settings = DAPSSettings
 
-    def start(self, y: Tensor) -> Tensor:
-        guess = self.operator.first_guess(y)  # matters only where sigma_max is low
-        grey = torch.zeros((), dtype=self.operator.dtype, device=y.device)
-        return grey.expand(len(y), *self.operator.shape) if guess is None else guess
+    @classmethod
+    def published(cls, task: str, noise: float | None = None) -> DAPSSettings:
+        """tau is a setting of the method and does not follow the noise of y."""
+        with_settings_for(cls.name, task)
+        return PUBLISHED[task]
 
-    def begin(self, y: Tensor) -> Tensor:
-        return self.operator.precompute(y) if self.settings.method == "exact" else y
+    def check(self, operator: Operator, settings: DAPSSettings) -> None:
+        if settings.method == "exact":
+            require(operator, "the exact draw of daps", ("spectrum",))
 
-    def step(self, x: Tensor, index: int, data: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
-        sigma, sigma_next = self.sigmas[index : index + 2]
-        eta = self.settings.lr * (1 - (1 - self.settings.lr_min_ratio) * index / (self.settings.steps + 1))
-        with dispatch.use_backend(self.backend):
-            x0hat = self.probability_flow(x, sigma)
-            x0 = self.sample(x0hat, sigma, eta, data, noise)
-            return (noise.add(x0, sigma_next) if sigma_next else x0), x0
+    def sigmas(self, settings: DAPSSettings) -> list[float]:
+        return polynomial(settings.steps, settings.sigma_max, settings.sigma_min)
 
-    def probability_flow(self, x: Tensor, sigma: float) -> Tensor:
+    def columns(
+        self, operator: Operator, settings: DAPSSettings, sigma: float, sigma_next: float, share: float
+    ) -> dict:
+        index = share * settings.steps
+        eta = settings.lr * (1 - (1 - settings.lr_min_ratio) * index / (settings.steps + 1))
+        end = min(settings.ode_sigma, sigma / 10)
+        flow = [*polynomial(settings.ode_steps, sigma, end)[:-1], end]
+        return {
+            "eta": eta,
+            "K": settings.inner_steps,
+            "method": METHODS.index(settings.method),
+            "momentum": settings.momentum,
+            "weight": settings.c / settings.tau**2,
+            **{f"flow_{k}": level for k, level in enumerate(flow)},
+        }
+
+    def step(self, problem: Problem, state: State, level: Level) -> State:
+        x0hat = self.probability_flow(state.x, level)
+        methods, K = level.on_host("method"), level.on_host("K")
+        if len(set(methods)) > 1 or len(set(K)) > 1:
+            raise InputError("daps samples all images by one method in as many steps: give one method and inner_steps")
+        sample = (self.langevin, self.hmc, self.exact)[int(methods[0])]
+        x0 = sample(problem, x0hat, level, int(K[0]))
+        return State(x0 if level.last else level.add_normal(x0, level.sigma_next, self.draws - 1), x0)
+
+    def probability_flow(self, x: Tensor, level: Level) -> Tensor:
         """dx / dsigma = (x - D(x, sigma)) / sigma by Euler's method, from sigma down to ode_sigma."""
-        end = min(self.settings.ode_sigma, sigma / 10)
-        levels = [*polynomial(self.settings.ode_steps, sigma, end)[:-1], end]
-        for s, s_next in pairwise(levels):
-            x = torch.lerp(self.denoiser(x, s), x, s_next / s)
+        for now, following in pairwise(name for name in level.names if name.startswith("flow_")):
+            share = getattr(level, following) / getattr(level, now)
+            x = torch.lerp(self.denoise(x, level, now), x, share.expand_as(x))
         return x
 
-    def score(self, x: Tensor, x0hat: Tensor, sigma: float, y: Tensor) -> Tensor:
+    def score(self, problem: Problem, x: Tensor, x0hat: Tensor, level: Level) -> Tensor:
         """The gradient of log p(x0 | x_t, y) at x0 = x."""
-        weight = self.settings.c / self.settings.tau**2
-        return (x0hat - x) / sigma**2 - weight * self.operator.gradient(x, y)
+        return (x0hat - x) / level.sigma**2 - level.weight * problem.operator.gradient(x, problem.y)
 
-    def langevin(self, x0hat: Tensor, sigma: float, eta: float, y: Tensor, noise: Noise) -> Tensor:
+    def langevin(self, problem: Problem, x0hat: Tensor, level: Level, K: int) -> Tensor:
         """x <- x + eta score + sqrt(2 eta) eps, K times from x0hat."""
         x = x0hat
-        for _ in range(self.settings.inner_steps):
-            x = noise.add(x + eta * self.score(x, x0hat, sigma, y), math.sqrt(2 * eta))
+        for k in range(K):
+            x = level.add_normal(x + level.eta * self.score(problem, x, x0hat, level), (2 * level.eta).sqrt(), k)
         return x
 
-    def hmc(self, x0hat: Tensor, sigma: float, eta: float, y: Tensor, noise: Noise) -> Tensor:
+    def hmc(self, problem: Problem, x0hat: Tensor, level: Level, K: int) -> Tensor:
         """v <- m v + sqrt(eta) score + sqrt(2 (1 - m)) eps, x <- x + sqrt(eta) v, K times from x0hat, v ~ N(0, I)."""
-        momentum, step = self.settings.momentum, math.sqrt(eta)
-        x, v = x0hat, noise()
-        for _ in range(self.settings.inner_steps):
-            v = momentum * v + step * self.score(x, x0hat, sigma, y)
-            v = noise.add(v, math.sqrt(2 * (1 - momentum)))
+        momentum, step = level.momentum, level.eta.sqrt()
+        x, v = x0hat, level.normal(x0hat)
+        for k in range(K):
+            v = momentum * v + step * self.score(problem, x, x0hat, level)
+            v = level.add_normal(v, (2 * (1 - momentum)).sqrt(), 1 + k)
             x = x + step * v
         return x
 
-    def exact(self, x0hat: Tensor, sigma: float, eta: float, data: Tensor, noise: Noise) -> Tensor:
+    def exact(self, problem: Problem, x0hat: Tensor, level: Level, K: int) -> Tensor:
         """What `langevin` draws from, at once: per eigenvalue s of A^T A, with h = c s / tau^2 + 1 / sigma^2, a normal
         of mean x0hat + phi(h) c (A^T y - s x0hat) / tau^2, phi(h) = (1 - (1 - eta h)^K) / h, and of variance
         2 (1 - (1 - eta h)^{2K}) / (h (2 - eta h)) = 2 phi(h (2 - eta h))."""
-        assert isinstance(self.operator, Spectral)
-        s = self.operator.spectrum_s
-        weight, filter_ = self.settings.c / self.settings.tau**2, Weights(0.0, 1.0, eta, self.settings.inner_steps)
+        A, u = problem.operator, problem.operator.spectrum(x0hat)
+        eta, weight, prior = (of_coefficients(v, u) for v in (level.eta, level.weight, level.sigma**-2))
+        zero, one, steps = torch.zeros_like(eta), torch.ones_like(eta), torch.full_like(eta, K)
+        filter_ = WeightTable(torch.stack([v.flatten().double() for v in (zero, one, eta, steps)], 1), K)
 
         def deviation(h: Tensor) -> Tensor:
             return (2 * phi(h * (2 - eta * h), filter_)).sqrt()
 
         # Directions of eigenvalue 0 may be missing in the spectrum: they have the noise of h = 1 / sigma^2.
-        h, base = weight * s + sigma**-2, deviation(s.new_full((), sigma**-2))
-        eps = noise()
-        mean = phi(h, filter_) * weight * (data - s * self.operator.spectrum(x0hat))
-        rest = (deviation(h) - base) * self.operator.spectrum(eps)
-        return x0hat + base * eps + self.operator.from_spectrum(mean + rest)
+        s = along(A.spectrum_s, u)
+        h, base = weight * s + prior, deviation(prior)
+        eps = level.normal(x0hat)
+        mean = phi(h, filter_) * weight * (A.precompute(problem.y) - s * u)
+        rest = (deviation(h) - base) * A.spectrum(eps)
+        return x0hat + base.view_as(level.eta) * eps + A.from_spectrum(mean + rest)

@@ -1,16 +1,12 @@
 """Denoising Diffusion Null-Space Model, DDNM+ (Wang, Yu, Zhang, 2023), https://arxiv.org/abs/2212.00490, in the scale
 x = x0 + sigma eps."""
 
-import math
 from dataclasses import dataclass
 
-from torch import Tensor
-
-from lmaps_fast.denoisers import Denoiser
+from lmaps_fast.local_map import Problem
 from lmaps_fast.operators import Operator
-from lmaps_fast.operators.structures import Spectral
-from lmaps_fast.renoise import Noise
-from lmaps_fast.solvers.ddpm import Coefficients, DDPMSettings, DDPMSolver, coefficients, spectral
+from lmaps_fast.solvers.base import Level, State
+from lmaps_fast.solvers.ddpm import DDPMSettings, DDPMSolver, coefficients, of_coefficients
 
 
 @dataclass(frozen=True)
@@ -31,29 +27,27 @@ class DDNM(DDPMSolver):
     the public code for a general A has both, without which strong blurs fail.
     """
 
-    operator: Spectral
-    settings: DDNMSettings
+    name = "ddnm"
+    needs = ("spectrum",)
+    Settings = DDNMSettings
 
-    def __init__(
-        self, operator: Operator, denoiser: Denoiser, settings: DDNMSettings | None = None, backend: str | None = None
-    ) -> None:
-        super().__init__(spectral(operator, "ddnm"), denoiser, settings or DDNMSettings(), backend)
+    def columns(
+        self, operator: Operator, settings: DDNMSettings, sigma: float, sigma_next: float, share: float
+    ) -> dict:
+        return {**super().columns(operator, settings, sigma, sigma_next, share), "eta": settings.eta}
 
-    def begin(self, y: Tensor) -> Coefficients:
-        return coefficients(self.operator, y, self.sigma_y)
-
-    def step(self, x: Tensor, index: int, data: Coefficients, noise: Noise) -> tuple[Tensor, Tensor]:
-        sigma, sigma_next = self.sigmas[index : index + 2]
-        V, Vt, eta = self.operator.from_eigenbasis, self.operator.to_eigenbasis, self.settings.eta
-        y_bar, std, measured = data
-        D = self.denoiser(x, sigma)
-        kept, unsure = math.sqrt(1 - eta**2), sigma_next < std
-        share = (kept * sigma_next / std).where(unsure, 1)  # l
-        x0 = D + V((share * (y_bar - Vt(D))).where(measured, 0))
-        if sigma_next == 0:
-            return x0, x0
-        fresh = noise()
-        eps = kept * (x - D) / sigma + eta * fresh
-        eps_bar, gamma = Vt(eps), (sigma_next**2 - std**2).clamp(min=0).sqrt()
-        added = (eta * sigma_next * Vt(fresh)).where(unsure, gamma * eps_bar)
-        return x0 + sigma_next * eps + V((added - sigma_next * eps_bar).where(measured, 0)), x0
+    def step(self, problem: Problem, state: State, level: Level) -> State:
+        V, Vt, x = problem.operator.from_eigenbasis, problem.operator.to_eigenbasis, state.x
+        y_bar, std, measured = coefficients(problem.operator, problem.y, level.sigma_y)
+        D = self.denoise(x, level)
+        kept = (1 - level.eta**2).sqrt()
+        kept_bar, next_bar, eta_bar = (of_coefficients(v, y_bar) for v in (kept, level.sigma_next, level.eta))
+        unsure = next_bar < std
+        l = (kept_bar * next_bar / std).where(unsure, 1)  # noqa: E741: the paper's letter
+        x0 = D + V((l * (y_bar - Vt(D))).where(measured, 0))
+        fresh = level.normal(x)
+        eps = kept * (x - D) / level.sigma + level.eta * fresh
+        eps_bar, gamma = Vt(eps), (next_bar**2 - std**2).clamp(min=0).sqrt()
+        added = (eta_bar * next_bar * Vt(fresh)).where(unsure, gamma * eps_bar)
+        x_next = x0 + level.sigma_next * eps + V((added - next_bar * eps_bar).where(measured, 0))
+        return State(x0 if level.last else x_next, x0)

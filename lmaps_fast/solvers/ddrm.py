@@ -1,16 +1,15 @@
 """Denoising Diffusion Restoration Models (Kawar et al., 2022), https://arxiv.org/abs/2201.11793, in the scale
 x = x0 + sigma eps."""
 
-import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
 
-from lmaps_fast.denoisers import Denoiser
+from lmaps_fast.local_map import Problem
 from lmaps_fast.operators import Operator
-from lmaps_fast.operators.structures import Spectral
-from lmaps_fast.renoise import Noise
-from lmaps_fast.solvers.ddpm import Coefficients, DDPMSettings, DDPMSolver, coefficients, spectral
+from lmaps_fast.solvers.base import Level
+from lmaps_fast.solvers.ddpm import Coefficients, DDPMSettings, DDPMSolver, coefficients, of_coefficients
 
 
 @dataclass(frozen=True)
@@ -23,45 +22,58 @@ class DDRMSettings(DDPMSettings):
     eta_b: float = 1.0
 
 
+class DDRMState(NamedTuple):
+    """x at the next noise level, the estimate x0, and the measurement's coefficients."""
+
+    x: Tensor
+    x0: Tensor
+    y_bar: Tensor
+    std: Tensor
+    measured: Tensor
+
+
 class DDRM(DDPMSolver):
     """Per noise level: one network call, and one Gaussian draw for each singular direction of A."""
 
-    operator: Spectral
-    settings: DDRMSettings
+    name = "ddrm"
+    needs = ("spectrum",)
+    Settings = DDRMSettings
 
-    def __init__(
-        self, operator: Operator, denoiser: Denoiser, settings: DDRMSettings | None = None, backend: str | None = None
-    ) -> None:
-        super().__init__(spectral(operator, "ddrm"), denoiser, settings or DDRMSettings(), backend)
+    def columns(
+        self, operator: Operator, settings: DDRMSettings, sigma: float, sigma_next: float, share: float
+    ) -> dict:
+        shares = {"eta": settings.eta, "eta_b": settings.eta_b}
+        return {**super().columns(operator, settings, sigma, sigma_next, share), **shares}
 
-    def start(self, y: Tensor) -> Tensor:
-        """y_bar where the measurement is surer than the first x, the first guess elsewhere."""
-        guess, data = super().start(y), self.begin(y)
-        difference = data.y_bar - self.operator.to_eigenbasis(guess)
-        return guess + self.operator.from_eigenbasis(difference.where(data.surer(self.sigmas[0]), 0))
-
-    def begin(self, y: Tensor) -> Coefficients:
-        return coefficients(self.operator, y, self.sigma_y)
-
-    def first(self, x: Tensor, sigma: float, data: Coefficients) -> Tensor:
-        """x_T: y_bar already has noise std, so that of x shrinks to sqrt(sigma^2 - std^2)."""
+    def start(self, problem: Problem, level: Level) -> DDRMState:
+        """x_T: y_bar where the measurement is surer than the first x, with what its noise std leaves of that of x,
+        sqrt(sigma^2 - std^2); the first guess and all the noise elsewhere."""
+        V, Vt, guess = problem.operator.from_eigenbasis, problem.operator.to_eigenbasis, problem.guess
+        data = coefficients(problem.operator, problem.y, level.sigma_y)
+        sigma = of_coefficients(level.sigma, data.y_bar)
+        surer = data.surer(sigma)
+        x = level.add_normal(guess + V((data.y_bar - Vt(guess)).where(surer, 0)), level.sigma)
         shrink = (1 - (data.std / sigma) ** 2).clamp(min=0).sqrt() - 1
-        change = shrink * (self.operator.to_eigenbasis(x) - data.y_bar)
-        return x + self.operator.from_eigenbasis(change.where(data.surer(sigma), 0))
+        x = x + V((shrink * (Vt(x) - data.y_bar)).where(surer, 0))
+        y_bar, std, measured = (part.expand_as(data.y_bar).contiguous() for part in data)
+        return DDRMState(x, x, y_bar, std, measured)
 
-    def step(self, x: Tensor, index: int, data: Coefficients, noise: Noise) -> tuple[Tensor, Tensor]:
-        sigma, sigma_next = self.sigmas[index : index + 2]
-        eta, eta_b = self.settings.eta, self.settings.eta_b
-        y_bar, std, measured = data
-        if index == 0:
-            x = self.first(x, sigma, data)
-        D, eps = self.denoiser(x, sigma), noise()
-        kept = sigma_next * math.sqrt(1 - eta**2)
-        x_next = D + kept * (x - D) / sigma + eta * sigma_next * eps  # where A measures nothing
-        x0_bar, eps_bar, x_bar = (self.operator.to_eigenbasis(v) for v in (D, eps, x_next))
+    def step(self, problem: Problem, state: DDRMState, level: Level) -> DDRMState:
+        V, Vt = problem.operator.from_eigenbasis, problem.operator.to_eigenbasis
+        x, _, y_bar, std, measured = state
+        D, eps = self.denoise(x, level), level.normal(x)
+        kept = level.sigma_next * (1 - level.eta**2).sqrt()
+        x_next = D + kept * (x - D) / level.sigma + level.eta * level.sigma_next * eps  # where A measures nothing
+        x0_bar, eps_bar, x_bar = (Vt(v) for v in (D, eps, x_next))
+        kept, sigma_next, eta, eta_b = (
+            of_coefficients(v, y_bar) for v in (kept, level.sigma_next, level.eta, level.eta_b)
+        )
         unsure = x0_bar + kept * (y_bar - x0_bar) / std + eta * sigma_next * eps_bar
         sure = (1 - eta_b) * x0_bar + eta_b * y_bar
         sure = sure + (sigma_next**2 - (eta_b * std) ** 2).clamp(min=0).sqrt() * eps_bar
         change = sure.where(sigma_next >= std, unsure) - x_bar
-        x_next = x_next + self.operator.from_eigenbasis(change.where(measured, 0))
-        return x_next, D if sigma_next else x_next
+        x_next = x_next + V(change.where(measured, 0))
+        return DDRMState(x_next, x_next if level.last else D, y_bar, std, measured)
+
+
+__all__ = ["DDRM", "Coefficients", "DDRMSettings"]

@@ -2,16 +2,14 @@
 https://arxiv.org/abs/2305.08995, in the scale x = x0 + sigma eps."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from torch import Tensor
-
-from lmaps_fast.denoisers import Denoiser
 from lmaps_fast.errors import InputError
+from lmaps_fast.local_map import Problem
 from lmaps_fast.operators import Operator
-from lmaps_fast.operators.structures import Krylov, Spectral
-from lmaps_fast.renoise import Noise, renoise
-from lmaps_fast.solvers.ddpm import LEAST_NOISE, LINEAR_TASKS, DDPMSettings, DDPMSolver
+from lmaps_fast.solvers.base import Level, State
+from lmaps_fast.solvers.ddpm import LEAST_NOISE, DDPMSettings, DDPMSolver
+from lmaps_fast.solvers.renoise import renoise, shares
 
 
 @dataclass(frozen=True)
@@ -38,37 +36,28 @@ PUBLISHED = {
 }
 
 
-def proximal(operator: Operator) -> Spectral | Krylov:
-    """The operator, if it is linear. Raises InputError otherwise."""
-    if not isinstance(operator, Spectral | Krylov):
-        raise InputError(f"diffpir needs a linear A, unlike {operator.name}: use {LINEAR_TASKS}")
-    return operator
-
-
 class DiffPIR(DDPMSolver):
     """Per noise level: one network call, one proximal map of the data term, one renoising."""
 
-    operator: Spectral | Krylov
-    settings: DiffPIRSettings
+    name = "diffpir"
+    needs = ("prox",)
+    Settings = DiffPIRSettings
     quadratic = True
+    least_noise = LEAST_NOISE
 
-    def __init__(
-        self,
-        operator: Operator,
-        denoiser: Denoiser,
-        settings: DiffPIRSettings | None = None,
-        backend: str | None = None,
-    ) -> None:
-        settings = settings or PUBLISHED.get(operator.name, DiffPIRSettings())
-        super().__init__(proximal(operator), denoiser, settings, backend)
-        self.sigma_y = max(self.sigma_y, LEAST_NOISE)
+    @classmethod
+    def published(cls, task: str, noise: float | None = None) -> DiffPIRSettings:
+        return replace(PUBLISHED.get(task, DiffPIRSettings()), sigma_y=noise)
 
-    def begin(self, y: Tensor) -> Tensor:
-        return self.operator.precompute(y)
+    def columns(
+        self, operator: Operator, settings: DiffPIRSettings, sigma: float, sigma_next: float, share: float
+    ) -> dict:
+        keep, noise = shares(sigma, sigma_next, math.sqrt(settings.zeta))
+        of_level = {"lam": settings.lam, "keep": keep, "noise": noise}
+        return {**super().columns(operator, settings, sigma, sigma_next, share), **of_level}
 
-    def step(self, x: Tensor, index: int, data: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
-        sigma, sigma_next = self.sigmas[index : index + 2]
-        rho = self.settings.lam * self.sigma_y**2 / sigma**2
+    def step(self, problem: Problem, state: State, level: Level) -> State:
+        rho = level.lam * level.sigma_y**2 / level.sigma**2
         # argmin_x |y - A x|^2 + rho |x - D|^2
-        x0 = self.operator.prox(self.denoiser(x, sigma), data, 1 / rho)
-        return renoise(x, x0, sigma, sigma_next, math.sqrt(self.settings.zeta), noise), x0
+        x0 = problem.prox(self.denoise(state.x, level), 1 / rho)
+        return State(renoise(state.x, x0, level), x0)

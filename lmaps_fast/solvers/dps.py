@@ -6,10 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lmaps_fast import dispatch
 from lmaps_fast.errors import InputError
-from lmaps_fast.renoise import Noise, renoise
-from lmaps_fast.solvers.ddpm import DDPMSettings, DDPMSolver, with_vjp
+from lmaps_fast.local_map import Problem
+from lmaps_fast.operators import Operator
+from lmaps_fast.solvers.base import Level, State
+from lmaps_fast.solvers.ddpm import DDPMSettings, DDPMSolver
+from lmaps_fast.solvers.published import with_settings_for
+from lmaps_fast.solvers.renoise import renoise, shares
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,9 @@ class DPSSettings(DDPMSettings):
             raise InputError(f"scale must be finite and not negative, not {self.scale}")
 
 
+SCALES = {"inpainting_box": 0.5, "inpainting_random": 0.5, "phase_retrieval": 1.0}  # .3 for other tasks
+
+
 class DPS(DDPMSolver):
     """Per timestep: one ancestral step of DDPM, then x <- x - scale grad |y - A(x0(x_t))|_2, the norm of each image.
 
@@ -34,22 +40,36 @@ class DPS(DDPMSolver):
     the operator's own, so that surrogate Jacobians (JPEG, quantization, HDR) count here too.
     """
 
-    settings: DPSSettings
+    name = "dps"
+    differentiates = True
+    recordable = False
+    uses_noise = False
+    Settings = DPSSettings
 
-    def step(self, x: Tensor, index: int, y: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
-        sigma, sigma_next = self.sigmas[index : index + 2]
-        with dispatch.use_backend(self.backend):
-            x0, gradient = self.estimate(x, sigma, y)
-            # In this scale DDPM's ancestral step is the renoising that keeps (sigma_next / sigma)^2 of x - x0.
-            x = renoise(x, x0, sigma, sigma_next, math.sqrt(1 - (sigma_next / sigma) ** 2), noise)
-            # The scale belongs to x_t and x_{t-1} in the scale of DDPM: one factor 1 / sqrt(abar) for each.
-            x = x - self.settings.scale * math.sqrt((1 + sigma**2) * (1 + sigma_next**2)) * gradient
-        return x, x0 if sigma_next else x  # the last iterate is guided too
+    @classmethod
+    def published(cls, task: str, noise: float | None = None) -> DPSSettings:
+        with_settings_for(cls.name, task)
+        return DPSSettings(scale=SCALES.get(task, 0.3))
 
-    def estimate(self, x: Tensor, sigma: float, y: Tensor) -> tuple[Tensor, Tensor]:
-        """x0 = D(x, sigma) in [-1, 1], and the gradient of |y - A(x0)|_2 with respect to x, both [B, C, H, W]."""
-        D, vjp = with_vjp(self.denoiser, x, sigma)
+    def columns(
+        self, operator: Operator, settings: DPSSettings, sigma: float, sigma_next: float, share: float
+    ) -> dict:
+        # In this scale DDPM's ancestral step is the renoising that keeps (sigma_next / sigma)^2 of x - x0.
+        keep, noise = shares(sigma, sigma_next, math.sqrt(1 - (sigma_next / sigma) ** 2))
+        # The scale belongs to x_t and x_{t-1} in the scale of DDPM: one factor 1 / sqrt(abar) for each.
+        scale = settings.scale * math.sqrt((1 + sigma**2) * (1 + sigma_next**2))
+        return {"keep": keep, "noise": noise, "scale": scale}
+
+    def step(self, problem: Problem, state: State, level: Level) -> State:
+        x0, gradient = self.guided(problem, state.x, level)
+        x = renoise(state.x, x0, level) - level.scale * gradient
+        return State(x, x if level.last else x0)  # the last iterate is guided too
+
+    def guided(self, problem: Problem, x: Tensor, level: Level) -> tuple[Tensor, Tensor]:
+        """x0 = D(x, sigma) in [-1, 1], and the gradient of |y - A(x0)|_2 with respect to x, both like x."""
+        D, vjp = self.with_vjp(x, level)
         x0 = D.clamp(-1, 1)
-        norm = (self.operator(x0) - y).abs().flatten(1).norm(dim=1).clamp(min=torch.finfo(x.dtype).tiny)
-        gradient = self.operator.gradient(x0, y) / norm.view(-1, 1, 1, 1)
+        misfit = (problem.operator.forward(x0) - problem.y).abs().flatten(1).norm(dim=1)
+        norm = misfit.clamp(min=torch.finfo(x.dtype).tiny).view(-1, *[1] * (x.dim() - 1))
+        gradient = problem.operator.gradient(x0, problem.y) / norm
         return x0, vjp(gradient * (x0 == D))  # the clamp stops it elsewhere

@@ -1,38 +1,112 @@
 """Local MAP Sampling (Zhang, Brekelmans, Ver Steeg, arXiv 2510.07343), Eq. 8b and 13."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
+from lmaps_fast import ops
 from lmaps_fast.denoisers import Denoiser
-from lmaps_fast.local_map import Problem
+from lmaps_fast.levels import polynomial
+from lmaps_fast.local_map import Problem, check_convergence
 from lmaps_fast.operators import Operator
+from lmaps_fast.ops import PixelMap, backends
 from lmaps_fast.presets import Preset
-from lmaps_fast.renoise import Noise, renoise
-from lmaps_fast.schedule import polynomial
-from lmaps_fast.solvers.fused import FusedStep, fused_step
+from lmaps_fast.solvers.base import Level, Solver, State
+from lmaps_fast.solvers.renoise import renoise, shares
 
 
-class LMAPS:
-    """Per noise level: one network call, one local MAP, one renoising."""
+class FusedState(NamedTuple):
+    """Buffers that `ops.step` overwrites: x, x0, and what the network is called on next."""
 
-    def __init__(self, operator: Operator, denoiser: Denoiser, preset: Preset, backend: str | None = None) -> None:
-        self.operator, self.denoiser, self.preset, self.backend = operator, denoiser, preset, backend
-        self.sigmas = polynomial(preset.steps, preset.sigma_max, preset.sigma_min)
-        self.weights = [preset.weights(sigma) for sigma in self.sigmas]
+    x: Tensor
+    x0: Tensor
+    network_input: Tensor
 
-    def start(self, y: Tensor) -> Tensor:
-        guess = self.operator.first_guess(y) if self.preset.start == "measurement" else None
-        grey = torch.zeros((), dtype=self.operator.dtype, device=y.device)
-        return grey.expand(len(y), *self.operator.shape) if guess is None else guess
 
-    def begin(self, y: Tensor) -> Problem | FusedStep:
-        problem = Problem(self.operator, y, self.backend)
-        return fused_step(self.denoiser, problem, (len(y), *self.operator.shape)) or problem
+def layout(x: Tensor) -> torch.memory_format:
+    """That of network tensors like x."""
+    return torch.channels_last if x.dim() == 4 else torch.contiguous_format
 
-    def step(self, x: Tensor, index: int, data: Problem | FusedStep, noise: Noise) -> tuple[Tensor, Tensor]:
-        sigma, sigma_next = self.sigmas[index : index + 2]
-        if isinstance(data, FusedStep):
-            return data(x, sigma, sigma_next, self.weights[index], self.preset.rho, noise)
-        D = self.denoiser(x, sigma)
-        x0 = data(D, self.weights[index])
-        return renoise(x, x0, sigma, sigma_next, self.preset.rho, noise), x0
+
+class LMAPS(Solver):
+    """Per noise level: one network call, one local MAP, one renoising.
+
+    Where the denoiser is a network F with D(x, sigma) = skip x + out F(scale x), F is called on its own, and the rest
+    is one kernel (`ops.step`), or one kernel after the local MAP where that is none itself: equal to the step in its
+    parts, to rounding.
+    """
+
+    name = "lmaps"
+    uses_noise = True
+    Settings = Preset
+
+    def __init__(self, operator: Operator, denoiser: Denoiser, backend: str | None = None) -> None:
+        super().__init__(operator, denoiser, backend)
+        fuses = operator.dtype == torch.float32 and backends.requested(backend) != "reference"
+        network = getattr(denoiser, "preconditioned", None) if fuses else None
+        self.network = network(operator.shape) if network else None
+
+    @classmethod
+    def published(cls, task: str, noise: float | None = None) -> Preset:
+        from lmaps_fast.operators import preset
+
+        return preset(task, "paper")
+
+    def check(self, operator: Operator, settings: Preset) -> None:
+        check_convergence(operator, [settings.weights(sigma) for sigma in self.sigmas(settings)[:-1]])
+
+    def sigmas(self, settings: Preset) -> list[float]:
+        return polynomial(settings.steps, settings.sigma_max, settings.sigma_min)
+
+    def columns(self, operator: Operator, settings: Preset, sigma: float, sigma_next: float, share: float) -> dict:
+        weights = settings.weights(sigma)
+        keep, noise = shares(sigma, sigma_next, settings.rho)
+        skip = out = scale = scale_next = condition = 0.0
+        if self.network is not None:
+            # At sigma_next = 0 there is no further call: whatever its level, its input is not read.
+            both = torch.tensor([sigma, sigma_next or sigma], dtype=torch.float64)
+            (skip, _), (out, _), (scale, scale_next) = (part.tolist() for part in self.network.preconditioning(both))
+            condition = self.network.condition(both)[0].item()
+        return {
+            "lam": weights.lam,
+            "c": weights.c,
+            "lr": weights.lr,
+            "K": weights.steps,
+            "skip": skip,
+            "out": out,
+            "keep": keep,
+            "noise": noise,
+            "scale": scale_next,
+            "k2": weights.k2,
+            "scale_now": scale,
+            "condition": condition,
+            "guessed": float(settings.start == "measurement"),
+        }
+
+    def start(self, problem: Problem, level: Level) -> State | FusedState:
+        x = level.add_normal(level.guessed * problem.guess, level.sigma)
+        if self.network is None:
+            return State(x, x)
+        scaled = (x * level.scale_now).to(self.network.dtype, memory_format=layout(x))
+        return FusedState(x, torch.empty_like(x), scaled)
+
+    def step(self, problem: Problem, state: State | FusedState, level: Level) -> State | FusedState:
+        if isinstance(state, FusedState):
+            return self.fused(problem, state, level)
+        D = self.denoise(state.x, level)
+        x0 = problem(D, level.weights)
+        return State(renoise(state.x, x0, level), x0)
+
+    def fused(self, problem: Problem, state: FusedState, level: Level) -> FusedState:
+        """The same, with what lies between two network calls in one kernel."""
+        assert self.network is not None
+        with level.caller():
+            F = self.network.evaluate(state.network_input, level.each("condition").float())
+        local_map = problem.pixel_map
+        if local_map is None:
+            x0 = problem(torch.addcmul(level.skip * state.x, level.out, F.to(state.x.dtype)), level.weights)
+            local_map, F = PixelMap("given", x0.contiguous()), None
+        most = level.weights.most
+        ops.step(local_map, *state, F, keys=level.keys, levels=level.steps, most=most, backend=self.backend)
+        return state

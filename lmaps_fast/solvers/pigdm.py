@@ -5,15 +5,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from lmaps_fast.denoisers import Denoiser
-from lmaps_fast.errors import InputError
-from lmaps_fast.operators import JpegRestoration, Operator, Quantization
-from lmaps_fast.operators.structures import Krylov, Spectral
-from lmaps_fast.renoise import Noise, renoise
-from lmaps_fast.solvers.ddpm import LEAST_NOISE, LINEAR_TASKS, DDPMSettings, DDPMSolver, ancestral, with_vjp
-
-# Their A^+ is the identity: A^+ A = A, since both only round.
-ROUNDING = JpegRestoration | Quantization
+from lmaps_fast.local_map import Problem
+from lmaps_fast.operators import Operator
+from lmaps_fast.solvers.base import Level, State
+from lmaps_fast.solvers.ddpm import LEAST_NOISE, DDPMSettings, DDPMSolver, ancestral_shares
+from lmaps_fast.solvers.renoise import renoise
 
 
 @dataclass(frozen=True)
@@ -33,32 +29,26 @@ class PiGDM(DDPMSolver):
     A^+ y - A^+ A(D) with A^+ = I, whatever sigma_y.
     """
 
-    operator: Spectral | Krylov | JpegRestoration | Quantization
-    settings: PiGDMSettings
+    name = "pigdm"
+    needs = ("prox", "pinv")
+    differentiates = True
+    recordable = False
+    Settings = PiGDMSettings
+    least_noise = LEAST_NOISE
 
-    def __init__(
-        self, operator: Operator, denoiser: Denoiser, settings: PiGDMSettings | None = None, backend: str | None = None
-    ) -> None:
-        if not isinstance(operator, Spectral | Krylov | ROUNDING):
-            raise InputError(
-                f"pigdm needs a pseudo-inverse of A, unknown for {operator.name}: use jpeg_restoration, quantization, "
-                f"{LINEAR_TASKS}"
-            )
-        super().__init__(operator, denoiser, settings or PiGDMSettings(), backend)
-        self.sigma_y = max(self.sigma_y, LEAST_NOISE)
+    def columns(
+        self, operator: Operator, settings: PiGDMSettings, sigma: float, sigma_next: float, share: float
+    ) -> dict:
+        of_level = ancestral_shares(sigma, sigma_next, settings.eta)
+        return {**super().columns(operator, settings, sigma, sigma_next, share), **of_level}
 
-    def begin(self, y: Tensor) -> Tensor:
-        return y if isinstance(self.operator, ROUNDING) else self.operator.precompute(y)
+    def guidance(self, problem: Problem, D: Tensor, level: Level) -> Tensor:
+        if "prox" not in problem.operator.can:
+            return problem.operator.pinv(problem.data) - problem.operator.pinv(problem.operator.forward(D))
+        r2 = level.sigma**2 / (1 + level.sigma**2)
+        return problem.prox(D, r2 / level.sigma_y**2) - D
 
-    def guidance(self, D: Tensor, data: Tensor, sigma: float) -> Tensor:
-        if isinstance(self.operator, ROUNDING):
-            return data - self.operator(D)
-        r2 = sigma**2 / (1 + sigma**2)
-        return self.operator.prox(D, data, r2 / self.sigma_y**2) - D
-
-    def step(self, x: Tensor, index: int, data: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
-        sigma, sigma_next = self.sigmas[index : index + 2]
-        D, vjp = with_vjp(self.denoiser, x, sigma)
-        g = vjp(self.guidance(D, data, sigma))
-        rho = ancestral(sigma, sigma_next, self.settings.eta)
-        return renoise(x, D, sigma, sigma_next, rho, noise) + g, D + g
+    def step(self, problem: Problem, state: State, level: Level) -> State:
+        D, vjp = self.with_vjp(state.x, level)
+        g = vjp(self.guidance(problem, D, level))
+        return State(renoise(state.x, D, level) + g, D + g)

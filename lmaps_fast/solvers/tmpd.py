@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lmaps_fast.denoisers import Denoiser
 from lmaps_fast.errors import InputError
-from lmaps_fast.operators import Linear, Operator
-from lmaps_fast.renoise import Noise, renoise
-from lmaps_fast.solvers.ddpm import LEAST_NOISE, LINEAR_TASKS, DDPMSettings, DDPMSolver, ancestral, with_vjp
+from lmaps_fast.local_map import Problem
+from lmaps_fast.operators import Operator
+from lmaps_fast.solvers.base import Level, State
+from lmaps_fast.solvers.ddpm import LEAST_NOISE, DDPMSettings, DDPMSolver, ancestral_shares, of_coefficients
+from lmaps_fast.solvers.renoise import renoise
 
 
 @dataclass(frozen=True)
@@ -33,33 +34,38 @@ class TMPD(DDPMSolver):
     """Per noise level: one network call, whose gradient gives the covariance of x0 given x, C = sigma^2 dD/dx, and
     the mean given the measurement too: x0 = D + C A^T (A C A^T + sigma_y^2 I)^{-1} (y - A D)."""
 
-    operator: Linear
-    settings: TMPDSettings
+    name = "tmpd"
+    needs = ("linear",)
+    differentiates = True
+    recordable = False
+    Settings = TMPDSettings
+    least_noise = LEAST_NOISE
 
-    def __init__(
-        self, operator: Operator, denoiser: Denoiser, settings: TMPDSettings | None = None, backend: str | None = None
-    ) -> None:
-        if not isinstance(operator, Linear):
-            raise InputError(f"tmpd needs a linear A, unlike {operator.name}: use {LINEAR_TASKS}")
-        super().__init__(operator, denoiser, settings or TMPDSettings(), backend)
-        self.sigma_y = max(self.sigma_y, LEAST_NOISE)
+    def columns(
+        self, operator: Operator, settings: TMPDSettings, sigma: float, sigma_next: float, share: float
+    ) -> dict:
+        of_level = {**ancestral_shares(sigma, sigma_next, settings.eta), "cg_steps": settings.cg_steps}
+        return {**super().columns(operator, settings, sigma, sigma_next, share), **of_level}
 
-    def step(self, x: Tensor, index: int, y: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
-        sigma, sigma_next = self.sigmas[index : index + 2]
-        A, At = self.operator, self.operator.adjoint
-        D, vjp = with_vjp(self.denoiser, x, sigma)
-        r = y - A(D)
+    def step(self, problem: Problem, state: State, level: Level) -> State:
+        A, At = problem.operator.linear, problem.operator.adjoint
+        D, vjp = self.with_vjp(state.x, level)
+        r = problem.y - problem.operator.forward(D)
+        variance = of_coefficients(level.sigma_y**2, r)
 
         def covariance(v: Tensor) -> Tensor:
             """(A C A^T + sigma_y^2 I) v, the same gradient kept for the next."""
-            return A(sigma**2 * vjp(At(v), keep=True)) + self.sigma_y**2 * v
+            return A(level.sigma**2 * vjp(At(v), keep=True)) + variance * v
 
-        if self.settings.cg_steps:
-            solved = conjugate_gradients(covariance, r, self.settings.cg_steps)
+        cg_steps = level.on_host("cg_steps")
+        if len(set(cg_steps)) > 1:
+            raise InputError("tmpd takes as many steps of conjugate gradients for all images: give one cg_steps")
+        if cg_steps[0]:
+            solved = conjugate_gradients(covariance, r, int(cg_steps[0]))
         else:
-            solved = r / covariance(torch.ones_like(r)).clamp(min=self.sigma_y**2)
-        x0 = D + sigma**2 * vjp(At(solved))
-        return renoise(x, x0, sigma, sigma_next, ancestral(sigma, sigma_next, self.settings.eta), noise), x0
+            solved = r / torch.maximum(covariance(torch.ones_like(r)), variance)
+        x0 = D + level.sigma**2 * vjp(At(solved))
+        return State(renoise(state.x, x0, level), x0)
 
 
 def conjugate_gradients(M: Callable[[Tensor], Tensor], b: Tensor, steps: int) -> Tensor:

@@ -7,6 +7,7 @@ from lmaps_fast.operators.structures.diagonal import Diagonal
 from lmaps_fast.operators.structures.fourier import Fourier
 from lmaps_fast.operators.structures.kronecker import Kronecker
 from lmaps_fast.operators.structures.krylov import Krylov
+from lmaps_fast.operators.structures.pixelwise import Pixelwise
 from lmaps_fast.operators.structures.reflect_blur import ReflectBlur
 from lmaps_fast.operators.structures.spectral import Spectral
 
@@ -18,6 +19,7 @@ __all__ = [
     "Fourier",
     "Kronecker",
     "Krylov",
+    "Pixelwise",
     "ReflectBlur",
     "Spectral",
 ]

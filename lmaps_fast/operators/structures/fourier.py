@@ -5,25 +5,36 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lmaps_fast.door import complex_of
 from lmaps_fast.errors import InputError
 from lmaps_fast.operators.structures.spectral import Spectral
 
 
 class Fourier(Spectral):
-    """A(x)[i] = sum_j k[j] x[i + j - centre], indices modulo the image's size. kernel: [h, w] with odd sides.
+    """A(x)[i] = sum_j k[j] x[i + j - centre], indices modulo the image's size.
 
     A^T A has the eigenvalues |F k|^2. Its real orthonormal eigenbasis is that of the Hartley transform, Re F - Im F,
     which `to_eigenbasis` gives; the filters take the real FFT, at half the work.
+
+    Args:
+        shape: (C, H, W) of the images.
+        kernel: k, [h, w] with odd sides, not larger than the image.
+        dtype, device: of the images; default float32, "cpu".
+
+    Errors: InputError for a kernel larger than the image.
     """
 
     channelwise = True
 
-    transfer: Tensor  # [H, W / 2 + 1]
-    s: Tensor  # [H, W]
-    _s_pairs: Tensor  # [H, 2 (W / 2 + 1)], each eigenvalue for a real and an imaginary part
+    transfer: Tensor  # [1 or B, 1, H, W / 2 + 1]
+    s_pairs: Tensor  # [1 or B, H, 2 (W / 2 + 1)], each eigenvalue for a real and an imaginary part
 
     def __init__(
-        self, shape: Sequence[int], kernel: Tensor, dtype: torch.dtype = torch.float32, device: str = "cpu"
+        self,
+        shape: Sequence[int],
+        kernel: Tensor,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(shape, dtype, device)
         height, width = kernel.shape
@@ -34,11 +45,10 @@ class Fourier(Spectral):
         whole = torch.zeros(*shape[1:], dtype=torch.float64)
         whole[:height, :width] = kernel
         whole = whole.roll((-(height // 2), -(width // 2)), (0, 1))
-        s = torch.fft.fft2(whole).abs().square()
-        complex_dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
-        self.register_buffer("transfer", torch.fft.rfft2(whole).conj().to(device, complex_dtype), persistent=False)
-        self.constant("s", s)
-        self.constant("_s_pairs", s[:, : shape[2] // 2 + 1].repeat_interleave(2, 1))
+        s = torch.fft.fft2(whole).abs().square()[None]
+        self.number("transfer", torch.fft.rfft2(whole).conj().resolve_conj()[None, None], complex_of(dtype))
+        self.number("s", s)
+        self.number("s_pairs", s[..., : shape[2] // 2 + 1].repeat_interleave(2, -1))
 
     def forward(self, x: Tensor) -> Tensor:
         return self._inverse(self.transfer * torch.fft.rfft2(x))
@@ -65,4 +75,4 @@ class Fourier(Spectral):
 
     @property
     def spectrum_s(self) -> Tensor:
-        return self._s_pairs
+        return self.s_pairs

@@ -3,28 +3,36 @@
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from lmaps_fast.door import product
 from lmaps_fast.operators.structures.spectral import RANK_TOLERANCE, Spectral
 
 
 class Kronecker(Spectral):
-    """A separable operator. rows G_h: [h, H], columns G_w: [w, W], in float64; measurements are [B, C, h, w].
+    """A separable operator; measurements are [B, C, h, w].
 
     In the eigenbases G^T G = V diag(s) V^T the local MAP is a filter between two pairs of small matrix products. V is
     kept thin, without the directions of eigenvalue 0; and where a factor commutes with the mirror (blur and resizing
-    do) its eigenvectors are even or odd, which halves the products. p = 2 parities then, else p = 1. halve: whether to
-    use that; on CPUs unless given, since a GPU loses more by the additional launches than it gains.
+    do) its eigenvectors are even or odd, which halves the products. p = 2 parities then, else p = 1.
     Coefficients are [B, C, p_h p_w, r_h r_w] for ranks r of each parity.
+
+    Args:
+        shape: (C, H, W) of the images.
+        rows, columns: G_h, [h, H], and G_w, [w, W], in float64.
+        dtype, device: of the images; default float32, "cpu".
+        halve: whether to use parities; default: on CPUs, since a GPU loses more by the additional launches.
     """
 
     channelwise = True
+    exact = frozenset({"P_h", "P_w"})
 
-    rows: Tensor
-    columns: Tensor
-    V_h: Tensor
-    V_w: Tensor
-    P_h: Tensor
+    rows: Tensor  # [1 or B, 1, h, H]
+    columns: Tensor  # [1 or B, 1, w, W]
+    V_h: Tensor  # [1 or B, 1, p_h, 1, H / p_h, r_h]
+    V_w: Tensor  # [1 or B, 1, 1, p_w, W / p_w, r_w]
+    P_h: Tensor  # V_h^T G_h^T, in float64, [1 or B, 1, p_h, 1, r_h, h]
     P_w: Tensor
 
     def __init__(
@@ -33,44 +41,62 @@ class Kronecker(Spectral):
         rows: Tensor,
         columns: Tensor,
         dtype: torch.dtype = torch.float32,
-        device: str = "cpu",
+        device: torch.device | str = "cpu",
         halve: bool | None = None,
     ) -> None:
         super().__init__(shape, dtype, device)
         self.measurement_shape = (shape[0], rows.shape[0], columns.shape[0])
-        halve = torch.device(device).type == "cpu" if halve is None else halve
+        halve = self.device.type == "cpu" if halve is None else halve
         s_h, V_h = eigenbasis(rows, halve)
         s_w, V_w = (s_h, V_h) if torch.equal(rows, columns) else eigenbasis(columns, halve)
-        self.register_buffer("P_h", project(rows, V_h)[:, None].to(device), persistent=False)  # in float64
-        self.register_buffer("P_w", project(columns, V_w).to(device), persistent=False)
-        for name, value in (
-            ("rows", rows),
-            ("columns", columns),
-            ("V_h", V_h[:, None]),
-            ("V_w", V_w),
-            ("s", (s_h[:, None, :, None] * s_w[:, None]).flatten(2).flatten(0, 1)),
-        ):
-            self.constant(name, value)
+        self.number("P_h", project(rows, V_h)[None, None, :, None], torch.float64)
+        self.number("P_w", project(columns, V_w)[None, None, None], torch.float64)
+        self.number("rows", rows[None, None])
+        self.number("columns", columns[None, None])
+        self.number("V_h", V_h[None, None, :, None])
+        self.number("V_w", V_w[None, None, None])
+        self.number("s", (s_h[:, None, :, None] * s_w[:, None]).flatten(2).flatten(0, 1)[None])
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.rows @ x @ self.columns.T
+        return product(self.rows, x, self.columns.mT)
 
     def adjoint(self, r: Tensor) -> Tensor:
-        return self.rows.T @ r @ self.columns
+        return product(self.rows.mT, r, self.columns)
 
     def to_eigenbasis(self, x: Tensor) -> Tensor:
-        parts = fold(fold(x, -2, len(self.V_h)), -1, len(self.V_w))  # [B, C, p_h, p_w, H / p_h, W / p_w]
-        return (self.V_h.mT @ parts @ self.V_w).flatten(4).flatten(2, 3)
+        p_h, p_w = self.V_h.shape[2], self.V_w.shape[3]
+        parts = fold(fold(x, -2, p_h), -1, p_w)  # [B, C, p_h, p_w, H / p_h, W / p_w]
+        return product(self.V_h.mT, parts, self.V_w).flatten(4).flatten(2, 3)
 
     def from_eigenbasis(self, u: Tensor) -> Tensor:
-        p_h, p_w = len(self.V_h), len(self.V_w)
-        parts = self.V_h @ u.view(*u.shape[:2], p_h, p_w, -1, self.V_w.shape[-1]) @ self.V_w.mT
-        return unfold(unfold(parts, -1), -2)
+        p_h, p_w = self.V_h.shape[2], self.V_w.shape[3]
+        parts = u.view(*u.shape[:2], p_h, p_w, self.V_h.shape[-1], self.V_w.shape[-1])
+        return unfold(unfold(product(self.V_h, parts, self.V_w.mT), -1), -2)
 
     def precompute(self, y: Tensor) -> Tensor:
         """V^T A^T y, in float64: where s is small the filter amplifies this term, and a float32 product would leave it
         a rounding error that does not shrink with s."""
-        return (self.P_h @ y.double()[:, :, None, None] @ self.P_w.mT).flatten(4).flatten(2, 3).to(y)
+        data = product(self.P_h, y.double()[:, :, None, None], self.P_w.mT)
+        return data.flatten(4).flatten(2, 3).to(y)
+
+    def aligned(self, numbers: Sequence[dict[str, Tensor]]) -> Sequence[dict[str, Tensor]]:
+        """Ranks may differ: V, P and s are filled up with zeros, which move nothing. Parities may not."""
+        r_h, r_w = (max(each[name].shape[-1] for each in numbers) for name in ("V_h", "V_w"))
+        filled = []
+        for each in numbers:
+            down, across = r_h - each["V_h"].shape[-1], r_w - each["V_w"].shape[-1]
+            s = each["s"].unflatten(-1, (each["V_h"].shape[-1], each["V_w"].shape[-1]))
+            filled.append(
+                {
+                    **each,
+                    "V_h": F.pad(each["V_h"], (0, down)),
+                    "V_w": F.pad(each["V_w"], (0, across)),
+                    "P_h": F.pad(each["P_h"], (0, 0, 0, down)),
+                    "P_w": F.pad(each["P_w"], (0, 0, 0, across)),
+                    "s": F.pad(s, (0, across, 0, down)).flatten(-2),
+                }
+            )
+        return filled
 
 
 def eigenbasis(G: Tensor, halve: bool = True) -> tuple[Tensor, Tensor]:

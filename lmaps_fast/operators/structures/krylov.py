@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lmaps_fast import ops
 from lmaps_fast.errors import InputError
-from lmaps_fast.local_map import Weights, phi
+from lmaps_fast.noise import OPERATOR, keys
 from lmaps_fast.operators.base import Linear
-from lmaps_fast.renoise import OPERATOR, Noise
+from lmaps_fast.weights import WeightTable, phi
 
 FIRST_TERMS, MOST_TERMS = 48, 768
 # The terms left out are weighed on a random measurement. For others they came to up to six times as much.
@@ -35,20 +36,43 @@ class Krylov(Linear):
     applications of A^T A do not reach it.
     """
 
+    can = frozenset({"linear", "prox"})
+    collapses = True
+    one_weight = True
+    recordable = False
     tolerance = 1e-3
     _recurrence: "Recurrence | None" = None
 
     def normal(self, v: Tensor) -> Tensor:
         """A^T A v, [B, C, H, W]."""
-        return self.adjoint(self(v))
+        return self.adjoint(self.linear(v))
 
-    def local_map(self, D: Tensor, y: Tensor, weights: Weights) -> Tensor:
+    def largest_eigenvalues(self) -> list[float]:
+        largest = []
+        for n in range(self.batch):
+            one = self.image(n)
+            one._recurrence = one._recurrence or one._lanczos(FIRST_TERMS)
+            largest.append(one._recurrence.s.max().item())
+        return largest
+
+    def local_map(self, D: Tensor, y: Tensor, weights: WeightTable) -> Tensor:
         """x = D + phi(A^T A) (1 - lam) k2 A^T (y - A D)."""
-        return self._add(D, self.adjoint(y - self(D)), lambda s: weights.c * phi(s, weights), weights.steps)
+        w = weights.single
+        return self._add(D, self.adjoint(y - self.forward(D)), lambda s: w.c * phi(s, w), w.steps)
 
-    def prox(self, v: Tensor, y: Tensor, gamma: float) -> Tensor:
-        """argmin_x gamma/2 |A x - y|^2 + 1/2 |x - v|^2 = v + gamma (gamma A^T A + I)^{-1} A^T (y - A v)."""
-        return self._add(v, self.adjoint(y - self(v)), lambda s: gamma / (1 + gamma * s), math.inf)
+    def prox(self, v: Tensor, y: Tensor, gamma: float | Tensor) -> Tensor:
+        """argmin_x gamma/2 |A x - y|^2 + 1/2 |x - v|^2 = v + gamma (gamma A^T A + I)^{-1} A^T (y - A v).
+
+        Args:
+            v: images [B, C, *spatial].
+            y: measurements.
+            gamma: not negative; a number for all images, or [B, 1, ...].
+        """
+        each = gamma.flatten().tolist() if isinstance(gamma, Tensor) else [gamma]
+        if len(set(each)) == self.batch == 1:
+            return self._add(v, self.adjoint(y - self.forward(v)), lambda s: each[0] / (1 + each[0] * s), math.inf)
+        one = [self.image(n).prox(v[n : n + 1], y[n : n + 1], each[n % len(each)]) for n in range(len(v))]
+        return torch.cat(one) if one else v
 
     def _add(self, x: Tensor, g: Tensor, function: Callable[[Tensor], Tensor], most: float) -> Tensor:
         """x + f(A^T A) g, with at most so many terms."""
@@ -87,8 +111,9 @@ class Krylov(Linear):
     def _lanczos(self, terms: int) -> "Recurrence":
         """The Lanczos process on the measurement of a random image with the spectrum of photographs, and noise."""
         shape = (1, *self.shape[1:]) if self.channelwise else self.shape
-        y = self(photo_like(shape).to(self.device, self.dtype))
-        y += 0.1 * y.abs().square().mean().sqrt() * Noise(OPERATOR, 0, [0], y.shape[1:], y.dtype, y.device)()
+        y = self.linear(photo_like(shape).to(self.device, self.dtype))
+        level = 0.1 * y.abs().square().mean().sqrt()
+        y = ops.add_normal(y, keys(OPERATOR, 0, [0], y.device), 0, level)
         p = self.adjoint(y)
         p, previous = p / p.norm().clamp(min=torch.finfo(self.dtype).tiny), p
         alpha: list[float] = []
@@ -127,11 +152,12 @@ class Recurrence:
 
 
 def photo_like(shape: tuple[int, ...]) -> Tensor:
-    """A fixed random image [1, C, H, W] in float64 whose amplitudes fall as 1 / frequency: standard deviation .5."""
-    white = Noise(OPERATOR, 1, [0], shape, torch.float64)()
-    height, width = shape[1:]
-    frequency = torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)).clamp(
-        min=1 / max(height, width)
-    )
-    x = torch.fft.irfft2(torch.fft.rfft2(white) / frequency, s=(height, width))
+    """A fixed random image [1, C, *spatial] in float64 whose amplitudes fall as 1 / frequency: standard deviation .5."""
+    white = ops.normal(keys(OPERATOR, 1, [0]), shape, dtype=torch.float64)
+    spatial = shape[1:]
+    axes = [torch.fft.fftfreq(n, dtype=torch.float64) for n in spatial]
+    grid = torch.stack(torch.meshgrid(*axes, indexing="ij"))
+    frequency = grid.square().sum(0).sqrt().clamp(min=1 / max(spatial))
+    dims = tuple(range(-len(spatial), 0))
+    x = torch.fft.ifftn(torch.fft.fftn(white, dim=dims) / frequency, dim=dims).real
     return 0.5 * x / x.std()

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lmaps_fast.door import complex_of
 from lmaps_fast.errors import InputError
 from lmaps_fast.operators.structures.krylov import Krylov
 
@@ -13,16 +14,27 @@ from lmaps_fast.operators.structures.krylov import Krylov
 class ReflectBlur(Krylov):
     """A(x)[i] = sum_j k[j] x[i + j - centre], x mirrored at its borders without repeating the edge pixel.
 
-    kernel: [h, w] with odd sides, up to twice the image. Computed by FFT on the padded image. The mirror makes A^T A
-    diagonal in no fixed basis unless the kernel is separable, so the local MAP is that of `Krylov`.
+    Computed by FFT on the padded image. The mirror makes A^T A diagonal in no fixed basis unless the kernel is
+    separable, so the local MAP is that of `Krylov`.
+
+    Args:
+        shape: (C, H, W) of the images.
+        kernel: k, [h, w] with odd sides, up to twice the image.
+        dtype, device: of the images; default float32, "cpu".
+
+    Errors: InputError for a kernel that reaches further.
     """
 
     channelwise = True
 
-    transfer: Tensor
+    transfer: Tensor  # [1 or B, 1, size]
 
     def __init__(
-        self, shape: Sequence[int], kernel: Tensor, dtype: torch.dtype = torch.float32, device: str = "cpu"
+        self,
+        shape: Sequence[int],
+        kernel: Tensor,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(shape, dtype, device)
         self.radius = tuple(side // 2 for side in kernel.shape)
@@ -33,9 +45,8 @@ class ReflectBlur(Krylov):
                 )
         self.padded = tuple(side + 2 * radius for side, radius in zip(shape[1:], self.radius, strict=True))
         self.size = tuple(fast_length(n) for n in self.padded)
-        complex_dtype = torch.complex128 if dtype == torch.float64 else torch.complex64
-        transfer = torch.fft.rfft2(kernel.double(), s=self.size).conj()
-        self.register_buffer("transfer", transfer.to(device, complex_dtype), persistent=False)
+        transfer = torch.fft.rfft2(kernel.double(), s=self.size).conj().resolve_conj()
+        self.number("transfer", transfer[None, None], complex_of(dtype))
 
     def forward(self, x: Tensor) -> Tensor:
         r_h, r_w = self.radius

@@ -1,4 +1,4 @@
-"""Which implementation of a leaf operation runs, in one place.
+"""Which implementation of an operation runs, in one place.
 
 Order of authority: the `backend` argument, `with use_backend(...)`, the environment variable LMAPS_FAST_BACKEND, and
 else the first of AUTOMATIC for the tensor's device that can run. A backend that is asked for and cannot run raises
@@ -7,7 +7,7 @@ with the reason; only the automatic choice steps down.
 
 import importlib.util
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -21,12 +21,18 @@ from lmaps_fast.errors import InputError
 BACKENDS = ("cuda", "triton", "cpu", "torch", "reference")
 AUTOMATIC = {"cuda": ("cuda", "triton", "torch"), "cpu": ("cpu", "torch")}
 
-_chosen: ContextVar[str | None] = ContextVar("lmaps_fast_backend", default=None)
+UNSET = "unset"
+_chosen: ContextVar[str | None] = ContextVar("lmaps_fast_backend", default=UNSET)
+# What is chosen in other threads at the moment: a thread that has no choice of its own takes the latest of these.
+_open: list[list[str | None]] = []
 
 
 def requested(backend: str | None = None) -> str | None:
     """The backend that was asked for, or None for the automatic choice. Raises InputError for an unknown name."""
-    name = backend or _chosen.get() or os.environ.get("LMAPS_FAST_BACKEND") or None
+    own = _chosen.get()
+    if own == UNSET:
+        own = _open[-1][0] if _open else None
+    name = backend or own or os.environ.get("LMAPS_FAST_BACKEND") or None
     if name is not None and name not in BACKENDS:
         raise InputError(f"unknown backend {name!r}: choose one of {', '.join(BACKENDS)}")
     return name
@@ -34,12 +40,25 @@ def requested(backend: str | None = None) -> str | None:
 
 @contextmanager
 def use_backend(name: str | None) -> Iterator[None]:
-    """Run what is inside with one backend: `with lf.use_backend("reference"): ...`; None is the automatic choice."""
-    requested(name)
+    """Run what is inside with one backend.
+
+    `with lf.use_backend("reference"): ...` holds for this thread, and for threads that make no choice of their own,
+    such as those of a pool, as long as it is open.
+
+    Args:
+        name: one of "cuda", "triton", "cpu", "torch", "reference"; None is the automatic choice.
+
+    Errors: InputError for another name.
+    """
+    if name is not None and name not in BACKENDS:
+        raise InputError(f"unknown backend {name!r}: choose one of {', '.join(BACKENDS)}")
+    entry = [name]
     token = _chosen.set(name)
+    _open.append(entry)
     try:
         yield
     finally:
+        _open[:] = [other for other in _open if other is not entry]
         _chosen.reset(token)
 
 
@@ -84,33 +103,23 @@ def unavailable(backend: str, device: str) -> str | None:
     return None
 
 
-def available(implementations: dict[str, Callable], device: str, backend: str | None) -> bool:
-    """Whether the backend that is asked for, or else the first that can run, is among these implementations."""
-    name = requested(backend)
-    candidates = AUTOMATIC.get(device, ("torch",)) if name is None else (name,)
-    first = next((candidate for candidate in candidates if unavailable(candidate, device) is None), "torch")
-    return first in implementations
+def automatic(device: str) -> str:
+    """The first backend that can run on tensors of this device type."""
+    return next(name for name in (*AUTOMATIC.get(device, ()), "torch") if unavailable(name, device) is None)
 
 
-def resolve(operation: str, implementations: dict[str, Callable], device: str, backend: str | None) -> Callable:
-    """The implementation of `operation` that runs on this device.
+@torch.compiler.assume_constant_result
+def choose(backend: str | None, device: str) -> str:
+    """The backend of a leaf operation on tensors of this device type. torch.compile takes what holds as it traces.
 
-    "reference" is answered with "torch" here: a leaf operation has no loop of its own, and `local_map.solve` sends
-    the reference to the K-step loop before any leaf operation is reached.
+    "reference" is answered with "torch": a leaf operation has no loop of its own, and `local_map.solve` sends the
+    reference to the K-step loop before any leaf operation is reached.
     """
     name = requested(backend)
     if name is None:
-        for candidate in AUTOMATIC.get(device, ("torch",)):
-            if candidate in implementations and unavailable(candidate, device) is None:
-                return implementations[candidate]
-        reasons = "; ".join(f"{candidate}: {unavailable(candidate, device)}" for candidate in implementations)
-        raise InputError(f"{operation} cannot run on {device} tensors here: {reasons}")
+        return automatic(device)
     if name == "reference":
-        name = "torch"
-    if name not in implementations:
-        raise InputError(
-            f"backend {name!r} has no kernel for {operation}: choose one of {', '.join(sorted(implementations))}"
-        )
+        return "torch"
     if reason := unavailable(name, device):
         raise InputError(f"backend {name!r} cannot run here: {reason}")
-    return implementations[name]
+    return name

@@ -1,10 +1,14 @@
-"""Noise levels, from high to low."""
+"""Noise levels, from high to low, and what the fused step multiplies by at each."""
 
 import math
 
 import torch
 
 from lmaps_fast.errors import InputError
+
+# A row of `ops.step` for one image: the weights of its local MAP; D = skip x + out F; what is kept of x - x0; the new
+# noise; the scale of the next network input; which draw of the image's key.
+COLUMNS = ("lam", "c", "lr", "K", "skip", "out", "keep", "noise", "scale", "draw")
 
 
 def polynomial(steps: int, sigma_max: float, sigma_min: float, exponent: float = 7.0) -> list[float]:

@@ -1,0 +1,1 @@
+"""From a solver, an operator and a denoiser to restored images: schedules, CUDA graphs, and the front door."""
