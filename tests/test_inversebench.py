@@ -63,7 +63,7 @@ def test_a_checkpoint_is_the_network_that_was_saved(name, cards, tmp_path):
     with torch.no_grad():
         if name == "black_hole":
             assert isinstance(denoiser, VP)
-            eps = network.forward_unet(x / math.sqrt(1 + sigma**2), torch.full((2,), linear_time(sigma)))
+            eps = network.forward_unet(x / math.sqrt(1 + sigma**2), linear_time(torch.tensor([sigma] * 2, dtype=torch.float64)).float())
             expected = x - sigma * eps
         else:
             assert isinstance(denoiser, EDM)
@@ -141,7 +141,8 @@ def test_the_networks_at_full_size(name, millions, monkeypatch, tmp_path):
     assert f"enc.{card.resolution}x{card.resolution}_conv.weight" in network.state_dict()
     denoiser = lf.denoisers.load(public_file(network, tmp_path / "prior.pt"), dtype=torch.float32)
     x, sigma = torch.randn(1, card.channels, 64, 64), 0.7
-    skip, out, scale = denoiser.preconditioning(sigma)
+    level = torch.tensor([sigma], dtype=torch.float64)
+    skip, out, scale = (number.item() for number in denoiser.preconditioning(level))
     with torch.no_grad():
-        F = network.forward_unet(x * scale, torch.tensor([denoiser.condition(sigma)]))
+        F = network.forward_unet(x * scale, denoiser.condition(level).float())
     torch.testing.assert_close(denoiser(x, sigma), skip * x + out * F, rtol=1e-4, atol=1e-4)
