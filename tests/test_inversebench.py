@@ -63,7 +63,8 @@ def test_a_checkpoint_is_the_network_that_was_saved(name, cards, tmp_path):
     with torch.no_grad():
         if name == "black_hole":
             assert isinstance(denoiser, VP)
-            eps = network.forward_unet(x / math.sqrt(1 + sigma**2), linear_time(torch.tensor([sigma] * 2, dtype=torch.float64)).float())
+            t = linear_time(torch.full((2,), sigma, dtype=torch.float64)).float()
+            eps = network.forward_unet(x / math.sqrt(1 + sigma**2), t)
             expected = x - sigma * eps
         else:
             assert isinstance(denoiser, EDM)
@@ -78,6 +79,28 @@ def test_a_checkpoint_is_the_network_that_was_saved(name, cards, tmp_path):
     save_file({key: value.contiguous() for key, value in state.items()}, tmp_path / "prior.safetensors")
     half = lf.denoisers.load(tmp_path / "prior.safetensors", dtype=torch.bfloat16)
     assert (half(x, sigma) - expected).norm() < 0.03 * expected.norm()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_prior_is_the_same_in_all_modes_of_torch_and_takes_levels_for_each_image(name, cards, tmp_path):
+    path = public_file(network_of(cards[name]), tmp_path / "prior.pt")
+    x = torch.randn(2, cards[name].channels, 32, 32)
+    before = torch.get_rng_state()
+    plain = lf.denoisers.load(path, dtype=torch.float32)
+    assert torch.equal(torch.get_rng_state(), before)
+    try:
+        torch.set_default_dtype(torch.float64)
+        with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
+            inside = lf.denoisers.load(path, dtype=torch.float32)
+            assert torch.equal(inside(x, 0.3), plain(x, 0.3))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert inside.recordable
+    assert inside(x[:0], 0.3).shape == x[:0].shape
+    x.requires_grad_()
+    together = inside(x, torch.tensor([0.3, 2.0]))
+    assert torch.autograd.grad(together.sum(), x)[0].isfinite().all()
+    torch.testing.assert_close(together[1:], plain(x[1:], 2.0), rtol=1e-4, atol=1e-4)
 
 
 def test_a_prior_restores_an_image_of_its_channels(cards, tmp_path):
