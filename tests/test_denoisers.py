@@ -11,7 +11,11 @@ from safetensors.torch import save_file
 
 import lmaps_fast as lf
 from lmaps_fast.denoisers import EDM, VP, GaussianMixture, adm, checkpoints
-from lmaps_fast.denoisers.vp import PREDICTIONS, discrete_time, linear_time
+from lmaps_fast.denoisers.vp import PREDICTIONS, DiscreteTime, linear_time
+
+
+def level(*sigmas):
+    return torch.tensor(sigmas, dtype=torch.float64)
 
 
 class Constant(torch.nn.Module):
@@ -28,20 +32,26 @@ class Constant(torch.nn.Module):
 def test_timesteps_of_the_linear_schedule():
     """ln(1 + sigma^2) = .05 t + 4.975 t^2 at sigma = 1 is ln 2."""
     for sigma, timestep in ((100, 956.1), (0.1, 26.97), (0.01, 0.92)):
-        assert linear_time(sigma) == pytest.approx(timestep, abs=0.05)
-    t = linear_time(1.0) / 999
+        assert linear_time(level(sigma)).item() == pytest.approx(timestep, abs=0.05)
+    t = linear_time(level(1.0)).item() / 999
     assert 0.1 * t + 9.95 * t**2 == pytest.approx(math.log(2), rel=1e-12)
 
 
 def test_discrete_timesteps_are_those_of_the_linear_schedule():
     betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
-    time = discrete_time((1 - betas).cumprod(0))
-    for sigma in (0.02, 0.1, 1.0, 10.0):  # the products begin with the first beta, so index i is time i + 1 / 2 or so
-        assert time(sigma) == pytest.approx(linear_time(sigma), abs=1, rel=5e-3)
-    assert time(1e-9) == 0
-    assert time(1e9) == 999
+    time, sigma = DiscreteTime((1 - betas).cumprod(0)), level(0.02, 0.1, 1.0, 10.0)
+    # The products begin with the first beta, so index i is time i + 1 / 2 or so.
+    assert time(sigma).tolist() == pytest.approx(linear_time(sigma).tolist(), abs=1, rel=5e-3)
+    assert time(level(1e-9, 1e9)).tolist() == [0, 999]
     with pytest.raises(lf.InputError, match="alphas_cumprod must fall"):
-        discrete_time([0.1, 0.2])
+        DiscreteTime([0.1, 0.2])
+
+
+def test_discrete_timesteps_lie_on_the_line_between_two_steps():
+    alphas = level(0.9, 0.5, 0.2, 0.01)
+    steps = ((1 - alphas) / alphas).sqrt()
+    between = [steps[0], (steps[1] * steps[2]).sqrt(), steps[2], steps[2] ** 0.75 * steps[3] ** 0.25]
+    assert DiscreteTime(alphas)(torch.stack(between)).tolist() == pytest.approx([0, 1.5, 2, 2.25], abs=1e-12)
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
@@ -54,7 +64,7 @@ def test_variance_preserving_predictions_recover_the_image(prediction):
     class Right(torch.nn.Module):
         def forward(self, x, t):
             torch.testing.assert_close(x, alpha * x0 + s * eps)
-            assert t.tolist() == pytest.approx([linear_time(sigma)] * 2)
+            assert t.tolist() == pytest.approx(linear_time(level(sigma, sigma)).tolist())
             return target
 
     torch.testing.assert_close(VP(Right(), prediction)(x0 + sigma * eps, sigma), x0, rtol=1e-4, atol=1e-5)
@@ -65,14 +75,15 @@ def test_variance_preserving_predictions_recover_the_image(prediction):
 @pytest.mark.parametrize("denoiser", [EDM(Constant()), VP(Constant())], ids=["EDM", "VP"])
 def test_a_call_is_the_network_between_its_linear_maps(denoiser):
     x, sigma = torch.randn(2, 3, 8, 8), 1.7
-    skip, out, scale = denoiser.preconditioning(sigma)
-    F = 0.3 * scale * x + denoiser.condition(sigma)
+    skip, out, scale = (number.item() for number in denoiser.preconditioning(level(sigma)))
+    condition = denoiser.condition(level(sigma)).item()
+    F = 0.3 * scale * x + condition
     torch.testing.assert_close(denoiser(x, sigma), skip * x + out * F, rtol=1e-5, atol=1e-5)
     if isinstance(denoiser, EDM):
         assert skip == pytest.approx(0.25 / (sigma**2 + 0.25))
         assert out == pytest.approx(0.5 * sigma / math.sqrt(sigma**2 + 0.25))
         assert scale == pytest.approx((sigma**2 + 0.25) ** -0.5)
-        assert denoiser.condition(sigma) == pytest.approx(math.log(sigma) / 4)
+        assert condition == pytest.approx(math.log(sigma) / 4)
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
@@ -83,7 +94,7 @@ def test_a_checkpoint_is_the_network_that_was_saved(small_adm, suffix, tmp_path)
     denoiser = lf.denoisers.load(path, dtype=torch.float32)
     x, sigma = torch.randn(2, 3, 32, 32), 2.5
     with torch.no_grad():
-        t = torch.full((2,), linear_time(sigma))
+        t = linear_time(level(sigma, sigma)).float()
         eps = small_adm(x / math.sqrt(1 + sigma**2), t)[:, :3]
     torch.testing.assert_close(denoiser(x, sigma), x - sigma * eps, rtol=1e-4, atol=1e-4)
     half = lf.denoisers.load(path, dtype=torch.bfloat16)
@@ -101,7 +112,7 @@ def test_the_network_of_ffhq_at_full_size(tmp_path):
     torch.save(network.state_dict(), tmp_path / "ffhq_10m.pt")
     x, sigma = torch.randn(1, 3, 64, 64), 2.5
     with torch.no_grad():
-        eps = network(x / math.sqrt(1 + sigma**2), torch.tensor([linear_time(sigma)]))[:, :3]
+        eps = network(x / math.sqrt(1 + sigma**2), linear_time(level(sigma)).float())[:, :3]
     denoised = lf.denoisers.load(tmp_path / "ffhq_10m.pt", dtype=torch.float32)(x, sigma)
     torch.testing.assert_close(denoised, x - sigma * eps, rtol=1e-4, atol=1e-4)
 
@@ -164,7 +175,7 @@ def test_a_model_of_diffusers():
     scheduler = SimpleNamespace(alphas_cumprod=alphas, config=SimpleNamespace(prediction_type="v_prediction"))
     x = torch.randn(1, 3, 8, 8)
     ours = lf.denoisers.from_diffusers(Unet(), scheduler)(x, 0.5)
-    torch.testing.assert_close(ours, VP(network, "v_prediction", discrete_time(alphas))(x, 0.5))
+    torch.testing.assert_close(ours, VP(network, "v_prediction", DiscreteTime(alphas))(x, 0.5))
     with pytest.raises(lf.InputError, match="give a DDPMScheduler"):
         lf.denoisers.from_diffusers(Unet(), object())
 
@@ -247,7 +258,7 @@ def test_a_gradient_is_there_for_those_who_ask():
     denoiser, x = EDM(Constant()), torch.randn(1, 3, 8, 8)
     assert not denoiser(x, 1.0).requires_grad
     x.requires_grad_()
-    skip, out, scale = denoiser.preconditioning(1.0)
+    skip, out, scale = (number.item() for number in denoiser.preconditioning(level(1.0)))
     (gradient,) = torch.autograd.grad(denoiser(x, 1.0).sum(), x)
     torch.testing.assert_close(gradient, torch.full_like(x, skip + out * scale * 0.3))
     with torch.no_grad():

@@ -63,7 +63,8 @@ def test_a_checkpoint_is_the_network_that_was_saved(name, cards, tmp_path):
     with torch.no_grad():
         if name == "black_hole":
             assert isinstance(denoiser, VP)
-            eps = network.forward_unet(x / math.sqrt(1 + sigma**2), torch.full((2,), linear_time(sigma)))
+            t = linear_time(torch.full((2,), sigma, dtype=torch.float64)).float()
+            eps = network.forward_unet(x / math.sqrt(1 + sigma**2), t)
             expected = x - sigma * eps
         else:
             assert isinstance(denoiser, EDM)
@@ -78,6 +79,28 @@ def test_a_checkpoint_is_the_network_that_was_saved(name, cards, tmp_path):
     save_file({key: value.contiguous() for key, value in state.items()}, tmp_path / "prior.safetensors")
     half = lf.denoisers.load(tmp_path / "prior.safetensors", dtype=torch.bfloat16)
     assert (half(x, sigma) - expected).norm() < 0.03 * expected.norm()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_prior_is_the_same_in_all_modes_of_torch_and_takes_levels_for_each_image(name, cards, tmp_path):
+    path = public_file(network_of(cards[name]), tmp_path / "prior.pt")
+    x = torch.randn(2, cards[name].channels, 32, 32)
+    before = torch.get_rng_state()
+    plain = lf.denoisers.load(path, dtype=torch.float32)
+    assert torch.equal(torch.get_rng_state(), before)
+    try:
+        torch.set_default_dtype(torch.float64)
+        with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
+            inside = lf.denoisers.load(path, dtype=torch.float32)
+            assert torch.equal(inside(x, 0.3), plain(x, 0.3))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert inside.recordable
+    assert inside(x[:0], 0.3).shape == x[:0].shape
+    x.requires_grad_()
+    together = inside(x, torch.tensor([0.3, 2.0]))
+    assert torch.autograd.grad(together.sum(), x)[0].isfinite().all()
+    torch.testing.assert_close(together[1:], plain(x[1:], 2.0), rtol=1e-4, atol=1e-4)
 
 
 def test_a_prior_restores_an_image_of_its_channels(cards, tmp_path):
@@ -141,7 +164,8 @@ def test_the_networks_at_full_size(name, millions, monkeypatch, tmp_path):
     assert f"enc.{card.resolution}x{card.resolution}_conv.weight" in network.state_dict()
     denoiser = lf.denoisers.load(public_file(network, tmp_path / "prior.pt"), dtype=torch.float32)
     x, sigma = torch.randn(1, card.channels, 64, 64), 0.7
-    skip, out, scale = denoiser.preconditioning(sigma)
+    level = torch.tensor([sigma], dtype=torch.float64)
+    skip, out, scale = (number.item() for number in denoiser.preconditioning(level))
     with torch.no_grad():
-        F = network.forward_unet(x * scale, torch.tensor([denoiser.condition(sigma)]))
+        F = network.forward_unet(x * scale, denoiser.condition(level).float())
     torch.testing.assert_close(denoiser(x, sigma), skip * x + out * F, rtol=1e-4, atol=1e-4)

@@ -65,7 +65,7 @@ def test_weights_sum_to_one_for_every_size_and_overlap(size, overlap):
 
 @pytest.mark.parametrize("size", [129, 200, 208, 209, 1000, 4001])
 def test_tiles_are_aligned_and_overlap_enough(size):
-    tiles = Tiled(Blur(), 128, 48)._intervals(-(-size // 8) * 8)
+    tiles = Tiled(Blur(), 128, 48)._intervals(-(-size // 8) * 8, torch.device("cpu"))
     assert tiles[0][0] == 0
     assert size <= tiles[-1][1] < size + 8
     assert len(tiles) == -(-(-(-size // 8) * 8 - 48) // 80)

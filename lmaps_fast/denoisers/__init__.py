@@ -12,9 +12,9 @@ from lmaps_fast.denoisers.checkpoints import CHECKPOINTS, download, folder
 from lmaps_fast.denoisers.gaussian import Gaussian
 from lmaps_fast.denoisers.mixture import GaussianMixture
 from lmaps_fast.denoisers.natural import Natural, fast_dtype
+from lmaps_fast.denoisers.state import read_state
 from lmaps_fast.denoisers.tiled import TILE, Tiled, on_tiles
 from lmaps_fast.denoisers.vp import VP
-from lmaps_fast.denoisers.weights import read_state
 from lmaps_fast.errors import InputError
 
 NAMES = ("natural", *CHECKPOINTS)
@@ -23,13 +23,17 @@ NAMES = ("natural", *CHECKPOINTS)
 def load(
     source: str | os.PathLike | Denoiser = "natural", device: str = "cpu", dtype: torch.dtype | None = None
 ) -> Denoiser:
-    """A denoiser from a name, a file, or any callable as it is.
+    """A denoiser from a name, a file, or any callable as it is. The random state of torch stays as it is.
 
-    "natural" is the embedded prior; "ffhq" and "imagenet" are the public ADM checkpoints where they were downloaded
-    (`lmaps-fast download`). A file, told by its keys: a raw checkpoint of ADM or of InverseBench (.pt, .pth or
-    .safetensors), or weights for the network of "natural" (.safetensors). dtype: what the network computes in; unless
-    given bfloat16 where the hardware has it. Raises InputError for an unknown name and for a file that holds no such
-    network.
+    Args:
+        source: "natural" (the default) is the embedded prior; "ffhq" and "imagenet" are the public ADM checkpoints
+            where they were downloaded (`lmaps-fast download`). A file, told by its keys: a raw checkpoint of ADM or of
+            InverseBench (.pt, .pth or .safetensors), or weights for the network of "natural" (.safetensors).
+        device: where the network is. Default "cpu".
+        dtype: what the network computes in. Default bfloat16 where the hardware has it, else float32.
+
+    Raises:
+        InputError: for an unknown name and for a file that holds no such network.
     """
     if callable(source):
         return source

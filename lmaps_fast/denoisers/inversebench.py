@@ -4,23 +4,26 @@ import importlib
 import os
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lmaps_fast.denoisers.base import EDM
+from lmaps_fast.denoisers.base import EDM, convert, rounded, without_autocast
+from lmaps_fast.denoisers.state import load_exactly, read_state
 from lmaps_fast.denoisers.vp import VP
-from lmaps_fast.denoisers.weights import load_exactly, read_state
 from lmaps_fast.errors import InputError
 
 
 class _EDM(EDM):
     sigma_range = (0.002, 80.0)  # of EDM's sampler; training draws ln(sigma) from a normal distribution
+    evaluate = without_autocast(EDM.evaluate)
 
 
 class _VP(VP):
     sigma_range = (0.001, 152.0)  # of t from 1e-5 to 1
+    evaluate = without_autocast(VP.evaluate)
 
 
 @dataclass(frozen=True)
@@ -85,19 +88,27 @@ def load(
 
     Which of `CARDS` it is follows from its keys and shapes. ADMUNet: D of `EDM` with sigma_data .5; NCSNpp: D of `VP`,
     eps-prediction with linear betas. Its images are those of its training: scaled to [-1, 1], or a standard deviation
-    of about .5. Sizes other than the card's run, but were not trained. state: what the file holds, if it was read
-    already. Needs the optional package deepinv. Raises InputError where that is missing, for a file that is no
-    checkpoint, that would run code, or that belongs to another architecture.
+    of about .5. Sizes other than the card's run, but were not trained. Needs the optional package deepinv.
+
+    Args:
+        path: the file.
+        device: where the network is. Default "cpu".
+        dtype: what the network computes in, under torch.autocast too. Default float32.
+        state: what the file holds, if it was read already.
+
+    Raises:
+        InputError: where deepinv is missing, for a file that is no checkpoint, that would run code, or that belongs to
+            another architecture.
     """
     state = read_state(path) if state is None else state
     state = {key.removeprefix(WRAPPED): value for key, value in state.items()}
     card = _card(state, path)
-    network = build(card)
+    with torch.device("meta"):
+        network = build(card)
     load_exactly(network, state, path)
-    denoiser = card.denoiser(Bare(network, card).to(device), dtype=dtype)
     # The embedding of the noise level is computed in float32 and rounded where it enters its first layer.
-    network.map_layer0.register_forward_pre_hook(lambda module, inputs: (inputs[0].to(dtype),))  # type: ignore[union-attr]
-    return denoiser
+    network.map_layer0.register_forward_pre_hook(partial(rounded, dtype))  # type: ignore[union-attr]
+    return card.denoiser(convert(Bare(network, card), dtype, device), dtype=dtype, recordable=True)
 
 
 def build(card: Card, **changes: Any) -> nn.Module:

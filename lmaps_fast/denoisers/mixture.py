@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from lmaps_fast.denoisers.base import without_autocast
 from lmaps_fast.denoisers.gaussian import Gaussian
 from lmaps_fast.errors import InputError
 from lmaps_fast.renoise import Noise
@@ -13,11 +14,20 @@ class GaussianMixture:
 
     Given x, the k-th component is as probable as r_k(x), proportional to w_k N(x; mean_k, C_k + sigma^2 I), and if it
     is the one, x0 is normal with mean m_k(x) = mean_k + C_k (C_k + sigma^2 I)^{-1} (x - mean_k) and covariance
-    V_k = C_k - C_k (C_k + sigma^2 I)^{-1} C_k. D has gradients.
+    V_k = C_k - C_k (C_k + sigma^2 I)^{-1} C_k. D has gradients; sigma is a float or a tensor [1 or B] in all methods.
 
-    weights: [K], positive, of any sum; means: [K, C, H, W]; covariances: [K, n, n] with n = C H W, positive definite.
-    Raises InputError for weights that are not positive. Source: Appendix A of arXiv 2510.07343, with a = 1, s = sigma.
+    Args:
+        weights: [K], positive, of any sum.
+        means: [K, C, H, W].
+        covariances: [K, n, n] with n = C H W, positive definite.
+
+    Raises:
+        InputError: for weights that are not positive.
+
+    Source: Appendix A of arXiv 2510.07343, with a = 1, s = sigma.
     """
+
+    batched_sigma = recordable = True
 
     def __init__(self, weights: Tensor, means: Tensor, covariances: Tensor) -> None:
         if not (weights > 0).all():
@@ -30,36 +40,36 @@ class GaussianMixture:
         """w_k, [K], of sum 1."""
         return self.log_weights.exp()
 
-    def log_joint(self, x: Tensor, sigma: float) -> Tensor:
+    def log_joint(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """log w_k N(x; mean_k, C_k + sigma^2 I), [K, B]."""
         return self.log_weights[:, None] + torch.stack([g.log_density(x, sigma) for g in self.components])
 
-    def log_density(self, x: Tensor, sigma: float = 0.0) -> Tensor:
+    def log_density(self, x: Tensor, sigma: float | Tensor = 0.0) -> Tensor:
         """log sum_k w_k N(x; mean_k, C_k + sigma^2 I), [B]: of images without noise, or of images with noise sigma."""
         return self.log_joint(x, sigma).logsumexp(0)
 
-    def responsibilities(self, x: Tensor, sigma: float) -> Tensor:
+    def responsibilities(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """r_k(x), [K, B]."""
         return self.log_joint(x, sigma).softmax(0)
 
-    def component_means(self, x: Tensor, sigma: float) -> Tensor:
+    def component_means(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """m_k(x), [K, B, C, H, W]."""
         return torch.stack([g(x, sigma) for g in self.components])
 
-    def __call__(self, x: Tensor, sigma: float) -> Tensor:
+    def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         means = self.component_means(x, sigma)
-        return (self.responsibilities(x, sigma).view(*means.shape[:2], 1, 1, 1) * means).sum(0)
+        return (self.responsibilities(x, sigma).view(*means.shape[:2], 1, 1, 1) * means).sum(0).to(x.dtype)
 
-    def local_map(self, x: Tensor, sigma: float) -> Tensor:
+    def local_map(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """m_k(x) of the k that maximises r_k(x) |V_k|^{-1/2}, [B, C, H, W]; sigma > 0.
 
         At m_k the k-th summand of p(x0 | x) has the height r_k (2 pi)^{-n/2} |V_k|^{-1/2}: of the components' modes
         this is the one of the greatest height. It is the maximum of p(x0 | x) itself where components do not overlap.
         """
-        half_log_V = torch.stack([0.5 * g.posterior_variances(sigma).log().sum() for g in self.components])
-        return self._chosen((self.log_joint(x, sigma) - half_log_V[:, None]).argmax(0), self.component_means(x, sigma))
+        half_log_V = torch.stack([0.5 * g.posterior_variances(x, sigma).log().sum(1) for g in self.components])
+        return self._chosen((self.log_joint(x, sigma) - half_log_V).argmax(0), self.component_means(x, sigma))
 
-    def sample(self, x: Tensor, sigma: float, noise: Noise) -> Tensor:
+    def sample(self, x: Tensor, sigma: float | Tensor, noise: Noise) -> Tensor:
         """One draw of x0 given x for each image, [B, C, H, W]: k with probability r_k(x), then m_k(x) + V_k^{1/2} eps.
 
         noise: of the shape [C, H, W] of an image; two draws of it are used up.
@@ -71,6 +81,7 @@ class GaussianMixture:
         errors = torch.stack([g.colour(eps, sigma) for g in self.components])
         return self._chosen(k, self.component_means(x, sigma) + errors)
 
+    @without_autocast
     def posterior(self, A: Tensor, y: Tensor, noise: float) -> "GaussianMixture":
         """The distribution of x0 given y = A x0 + noise eps, a mixture again, whose D(x, sigma) is E[x0 | x, y].
 

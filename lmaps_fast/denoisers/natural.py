@@ -2,21 +2,23 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lmaps_fast.denoisers.base import EDM, Denoiser, Preconditioned
-from lmaps_fast.denoisers.weights import load_exactly, read_state
+from lmaps_fast.denoisers.base import EDM, Preconditioned, columns, convert, levels, without_autocast, working_dtype
+from lmaps_fast.denoisers.state import load_exactly, read_state
 from lmaps_fast.errors import InputError
-from lmaps_fast.renoise import DENOISER, Noise
+from lmaps_fast.renoise import DENOISER, Noise, seed_of
 
 WEIGHTS = Path(__file__).with_name("natural.safetensors")
 SIZE_MULTIPLE = 8
+GREY_KEY = seed_of(DENOISER, 0)
 
 
 class ResidualBlock(nn.Module):
@@ -66,7 +68,8 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, c_noise: Tensor) -> Tensor:
         # In float32 whatever the weights are: bfloat16 would shift the noise level by half a per cent.
-        angle = c_noise[:, None].float() * torch.linspace(math.log(0.25), math.log(8.0), 32, device=x.device).exp()
+        logs = torch.linspace(math.log(0.25), math.log(8.0), 32, dtype=torch.float32, device=x.device)
+        angle = c_noise[:, None].float() * logs.exp()
         embedding = self.emb(torch.cat([angle.sin(), angle.cos()], 1).to(x.dtype))
         h, skips = self.inp(F.pixel_unshuffle(x, 2)), []
         for blocks, down in zip(self.enc, self.down, strict=True):
@@ -91,7 +94,8 @@ def read_network(path: str | os.PathLike) -> UNet:
         blocks, embedding = sum(_is(key, "mid") for key in state), state["emb.0.weight"].shape[0]
     except KeyError as error:
         raise InputError(f"{path}: these are the weights of another network: it lacks {error.args[0]}") from None
-    network = UNet(tuple(channels), blocks, embedding)
+    with torch.device("meta"):
+        network = UNet(tuple(channels), blocks, embedding)
     load_exactly(network, state, path)
     return network
 
@@ -110,29 +114,47 @@ def fast_dtype(device: str) -> torch.dtype:
     return torch.bfloat16 if native else torch.float32
 
 
+class _EDM(EDM):
+    evaluate = without_autocast(EDM.evaluate)
+
+
 class Natural:
     """The prior as a denoiser for photographs: RGB or grey, any height and width, sigma from .004 to 80.
 
-    weights: a safetensors file with the keys of `UNet`, of any widths. dtype: what the network computes in,
-    `fast_dtype` unless given. Other sizes than multiples of 8 are reflected at the right and bottom border.
+    Other sizes than multiples of 8 are reflected at the right and bottom border.
 
     Grey images: the network was trained on noise that differs between channels. The mean of three such channels at
     level sqrt(3) sigma has noise of level sigma, so a grey image is given to it at that level, with the missing
-    difference between channels drawn once, from a fixed seed (measured: 4 dB better at sigma .1 than three equal
-    channels at sigma, and up to .8 dB better than without the drawn difference).
+    difference between channels drawn from a fixed seed, the same at every call (measured: 4 dB better at sigma .1 than
+    three equal channels at sigma, and up to .8 dB better than without the drawn difference).
+
+    Args:
+        weights: a safetensors file with the keys of `UNet`, of any widths. Default the embedded ones.
+        device: where the network is. Default "cpu".
+        dtype: what the network computes in, under torch.autocast too. Default `fast_dtype`.
+
+    Calls take sigma as a float or as a tensor [1 or B], and raise InputError for images that are neither RGB nor grey,
+    or smaller than 8x8.
     """
 
     preset = "natural"
     sigma_range = (0.004, 80.0)
+    batched_sigma = True
 
     def __init__(
         self, weights: str | os.PathLike = WEIGHTS, device: str = "cpu", dtype: torch.dtype | None = None
     ) -> None:
-        network = read_network(weights)
-        self._cached: tuple[object, Tensor] | None = None
-        self.denoise: Denoiser = EDM(network.to(device), dtype=dtype or fast_dtype(torch.device(device).type))
+        dtype = dtype or fast_dtype(torch.device(device).type)
+        network = convert(read_network(weights), dtype, device)
+        self.denoise: Callable[[Tensor, Any], Tensor] = _EDM(network, dtype=dtype, recordable=True)
 
-    def __call__(self, x: Tensor, sigma: float) -> Tensor:
+    @property
+    def recordable(self) -> bool:
+        """Whether a CUDA graph can hold a call; see `Denoiser`."""
+        return getattr(self.denoise, "recordable", False)
+
+    @without_autocast
+    def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         height, width = x.shape[2:]
         if x.shape[1] not in (1, 3) or min(height, width) < SIZE_MULTIPLE:
             raise InputError(
@@ -149,13 +171,10 @@ class Natural:
         whole = shape[0] == 3 and shape[1] % SIZE_MULTIPLE == shape[2] % SIZE_MULTIPLE == 0
         return self.denoise if whole and isinstance(self.denoise, EDM) else None
 
-    def _grey(self, x: Tensor, sigma: float) -> Tensor:
-        level = math.sqrt(3) * sigma
-        return self.denoise(x + level * self._chroma(x), level).mean(1, keepdim=True)
-
-    def _chroma(self, x: Tensor) -> Tensor:
-        key = (x.shape[2:], x.dtype, x.device)
-        if self._cached is None or self._cached[0] != key:
-            noise = Noise(DENOISER, 0, [0], (3, *x.shape[2:]), x.dtype, x.device)()
-            self._cached = (key, noise - noise.mean(1, keepdim=True))
-        return self._cached[1]
+    def _grey(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        level = math.sqrt(3) * levels(sigma, x)
+        # Drawn at each call: a thousandth of the network's time, and nothing that a CUDA graph would have to keep.
+        key = torch.full((1,), GREY_KEY, dtype=torch.int64, device=x.device)
+        noise = Noise.of_keys(key, (3, *x.shape[2:]), working_dtype(x))()
+        noisy = x + columns(level, x) * (noise - noise.mean(1, keepdim=True))
+        return self.denoise(noisy, level).mean(1, keepdim=True).to(x.dtype)

@@ -1,7 +1,9 @@
 """Denoisers on overlapping tiles, for images whose network call does not fit in memory."""
 
+from collections.abc import Callable
 from copy import copy
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -32,15 +34,18 @@ class Tiled:
     256) at most 1e-6 is left at sigma .1, 2e-4 at sigma 1 and 2e-3 at sigma 10. Tiles below 256 show in images with
     large holes. A denoiser that must see the whole image, such as one with global attention, is not to be tiled.
 
-    denoiser: any, but `on_tiles` knows better for "natural". tile: at least 64, a multiple of 8. overlap: what
-    neighbouring tiles share at least, in pixels, a multiple of 8 from 0 to less than tile / 2; 192 unless given, or the
-    most that a tile below 392 permits.
-
     Memory of the network of "natural", measured on a CPU: .3 to .4 kB per pixel in float32, half of it in bfloat16. So
     a tile of 1024 costs .4 GB and one of 2048 1.3 GB, whatever the image, beside three copies of the image. Time: up to
     (tile / (tile - overlap))^2 of the untiled call, 1.5 at 1024 and 1.2 at 2048.
 
-    Raises InputError for a tile or an overlap outside these ranges.
+    Args:
+        denoiser: any, but `on_tiles` knows better for "natural". Its attributes are those of the tiled one.
+        tile: in pixels, at least 64, a multiple of 8. Default 1024.
+        overlap: what neighbouring tiles share at least, in pixels, a multiple of 8 from 0 to less than tile / 2.
+            Default 192, or the most that a tile below 392 permits.
+
+    Raises:
+        InputError: for a tile or an overlap outside these ranges.
     """
 
     def __init__(self, denoiser: Denoiser, tile: int = TILE, overlap: int | None = None) -> None:
@@ -52,7 +57,18 @@ class Tiled:
             raise InputError(
                 f"overlap must be a multiple of {ALIGNMENT} from 0 to less than half the tile of {tile}, not {overlap}"
             )
-        self.denoiser, self.tile, self.overlap = denoiser, tile, overlap
+        self.denoiser: Callable[[Tensor, Any], Tensor] = denoiser
+        self.tile, self.overlap = tile, overlap
+
+    @property
+    def batched_sigma(self) -> bool:
+        """Whether the wrapped denoiser takes a level for each image."""
+        return getattr(self.denoiser, "batched_sigma", False)
+
+    @property
+    def recordable(self) -> bool:
+        """Whether a CUDA graph can hold a call of the wrapped denoiser."""
+        return getattr(self.denoiser, "recordable", False)
 
     @property
     def preset(self) -> str:
@@ -64,22 +80,25 @@ class Tiled:
         """That of the wrapped denoiser. AttributeError where it has none."""
         return self.denoiser.sigma_range  # type: ignore[attr-defined]
 
-    def __call__(self, x: Tensor, sigma: float) -> Tensor:
+    def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         height, width = x.shape[2:]
+        if not len(x):
+            return torch.empty_like(x)
         if max(height, width) <= self.tile:
-            return self.denoiser(x, sigma)
+            return self.denoiser(x, sigma).to(x.dtype)
         padded = F.pad(x, (0, -width % ALIGNMENT, 0, -height % ALIGNMENT), mode="reflect")
-        rows, columns = (self._intervals(size) for size in padded.shape[2:])
+        rows, columns = (self._intervals(size, x.device) for size in padded.shape[2:])
         out = torch.zeros_like(padded)
         for n in range(len(x)):
+            level = sigma[n : n + 1] if isinstance(sigma, Tensor) and sigma.numel() > 1 else sigma
             for top, bottom, vertical in rows:
                 for left, right, horizontal in columns:
                     place = (slice(n, n + 1), slice(None), slice(top, bottom), slice(left, right))
                     weight = torch.outer(vertical.to(x), horizontal.to(x))
-                    out[place].addcmul_(self.denoiser(padded[place], sigma), weight)
+                    out[place].addcmul_(self.denoiser(padded[place], level), weight)
         return out[..., :height, :width]
 
-    def _intervals(self, size: int) -> list[tuple[int, int, Tensor]]:
+    def _intervals(self, size: int, device: torch.device) -> list[tuple[int, int, Tensor]]:
         """(start, end, weight [end - start] in float64) of each tile along an axis of `size` pixels.
 
         As few as possible, then as short as possible. With r_i the ramp that rises from 0 to 1 in the middle of the
@@ -89,7 +108,7 @@ class Tiled:
         length = -(-(size + (count - 1) * self.overlap) // (count * ALIGNMENT)) * ALIGNMENT
         room = (size - length) // ALIGNMENT
         starts = [i * room // max(1, count - 1) * ALIGNMENT for i in range(count)]
-        centres = torch.arange(size, dtype=torch.float64) + 0.5
+        centres = torch.arange(size, dtype=torch.float64, device=device) + 0.5
         ramp = max(1, self.overlap // 16)
         middles = [(start + previous + length) / 2 for previous, start in pairwise(starts)]
         inner = [((centres - middle) / ramp + 0.5).clamp(0, 1) for middle in middles]
@@ -103,6 +122,9 @@ def on_tiles(denoiser: Denoiser, tile: int = TILE, overlap: int | None = None) -
 
     `Natural` draws what a grey image lacks for the shape of its input. Outside of that, tiles would be given other
     draws than the image (measured on a grey photograph with a large hole: up to .14 dB).
+
+    Args:
+        denoiser, tile, overlap: see `Tiled`, which also says what is raised.
     """
     if not isinstance(denoiser, Natural):
         return Tiled(denoiser, tile, overlap)

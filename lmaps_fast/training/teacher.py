@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lmaps_fast.denoisers.weights import load_exactly, read_state
+from lmaps_fast.denoisers.state import load_exactly, read_state
 
 WIDTH, LAYERS = 96, 12
 # The noise levels it is trusted at, on [-1, 1]: the upper one is 75/255 on [0, 1], where its training ended. Below

@@ -38,8 +38,18 @@ def read_state(path: str | os.PathLike) -> dict[str, Tensor]:
     return state
 
 
+@torch.inference_mode(False)  # weights that are made inside could have no gradients outside
 def load_exactly(network: nn.Module, state: dict[str, Tensor], path: str | os.PathLike) -> None:
-    """Load a state whose keys and shapes must be those of the network. Raises InputError, naming what differs."""
+    """Give a network, which may be on the device "meta", copies of these tensors: floating ones in float32.
+
+    Args:
+        network: any, whose own weights are dropped. Made on "meta" it draws no random numbers, unlike elsewhere.
+        state: with the keys and shapes of the network.
+        path: the file, for the message.
+
+    Raises:
+        InputError: naming what differs, for other keys or shapes.
+    """
     own = network.state_dict()
     shapes = [key for key in own.keys() & state.keys() if own[key].shape != state[key].shape]
     for what, keys in (
@@ -50,4 +60,5 @@ def load_exactly(network: nn.Module, state: dict[str, Tensor], path: str | os.Pa
         if keys:
             first = ", ".join(sorted(keys)[:3])
             raise InputError(f"{path}: these are the weights of another network: {what} {first} ({len(keys)} in all)")
-    network.load_state_dict(state)
+    copies = {key: t.to(torch.float32 if t.is_floating_point() else t.dtype, copy=True) for key, t in state.items()}
+    network.load_state_dict(copies, assign=True)
