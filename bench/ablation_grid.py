@@ -11,7 +11,8 @@ from typing import Any
 from torch import Tensor
 
 import lmaps_fast as lf
-from lmaps_fast import image, metrics
+from lmaps_fast import metrics
+from lmaps_fast.files import image
 from lmaps_fast.denoisers import Denoiser
 from lmaps_fast.operators import Operator
 

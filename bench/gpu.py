@@ -15,7 +15,7 @@ import torch
 import lmaps_fast as lf
 from lmaps_fast import ops
 from lmaps_fast.denoisers import adm
-from lmaps_fast.image import write_bytes
+from lmaps_fast.files.image import write_bytes
 from lmaps_fast.local_map import Problem, gradient_descent
 from lmaps_fast.race.published import as_published
 from lmaps_fast.renoise import SAMPLER, Noise

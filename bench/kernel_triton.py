@@ -16,7 +16,7 @@ from triton.runtime.jit import JITFunction
 
 import lmaps_fast as lf
 from lmaps_fast import kernels
-from lmaps_fast.operators.jpeg_codec import JpegCodec, quality_tables
+from lmaps_fast.ops.jpeg_codec import JpegCodec, quality_tables
 
 JPEGS = (
     (1, "4:4:4", False),

@@ -15,14 +15,14 @@ os.environ.pop("TRITON_INTERPRET", None)  # before triton is imported: the inter
 import kernel_resources
 from kernel_resources import Kernel
 
-from lmaps_fast import dispatch
+from lmaps_fast.ops import backends
 
 CAPABILITIES = (80, 90, 100)
 
 
 def extension() -> Path | str:
     """The file of lmaps_fast._C, or why it has no CUDA kernels to read."""
-    native = dispatch.native()
+    native = backends.native()
     if isinstance(native, str):
         return native
     return Path(native.__file__) if native.cuda_architectures else "the extension was built without CUDA"

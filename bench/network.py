@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from lmaps_fast import evaluate
+from lmaps_fast.apps import evaluate
 from lmaps_fast.denoisers import EDM
 from lmaps_fast.denoisers.natural import WEIGHTS, read_network
 

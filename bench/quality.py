@@ -14,7 +14,8 @@ from pathlib import Path
 from torch import Tensor
 
 import lmaps_fast as lf
-from lmaps_fast import evaluate, metrics, plot
+from lmaps_fast import metrics
+from lmaps_fast.apps import evaluate, plot
 
 LPIPS = "alex"
 

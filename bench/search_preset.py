@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 import lmaps_fast as lf
-from lmaps_fast import image
+from lmaps_fast.files import image
 
 # In the order in which they are searched. lr follows k2 so that lr * k2, the data step, is searched on its own.
 FACTORS = {"sigma_max": 1.6, "k2": 2.0, "k1": 1.6, "sigma_min": 1.6, "lr": 2.0}

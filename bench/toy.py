@@ -22,7 +22,7 @@ import lmaps_fast as lf
 from lmaps_fast.denoisers import GaussianMixture
 from lmaps_fast.presets import Preset
 from lmaps_fast.renoise import SAMPLER, Noise, renoise
-from lmaps_fast.schedule import polynomial
+from lmaps_fast.levels import polynomial
 from lmaps_fast.solvers.daps import DAPSSettings
 from lmaps_fast.solvers.dps import DPSSettings
 

@@ -15,7 +15,7 @@ from lmaps_fast.errors import InputError
 from lmaps_fast.kernels.blocks import JPEG_WARPS, LUMA_BLOCKS
 from lmaps_fast.kernels.pointwise import number
 from lmaps_fast.local_map import Weights
-from lmaps_fast.operators.jpeg_codec import JpegCodec
+from lmaps_fast.ops.jpeg_codec import JpegCodec
 
 
 @triton.jit

@@ -2,6 +2,6 @@
 
 import sys
 
-from lmaps_fast.cli import main
+from lmaps_fast.apps.cli import main
 
 sys.exit(main())

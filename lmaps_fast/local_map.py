@@ -5,6 +5,7 @@ x0 = argmin_x  lam/2 |x - D|^2 + (1 - lam) k2/2 |A(x) - y|^2,   K gradient steps
 
 import copy
 from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,7 +48,8 @@ class Problem:
     """
 
     def __init__(self, operator: Operator, y: Tensor, backend: str | None = None) -> None:
-        self.operator, self.backend, self.y = operator, backends.requested(backend), y
+        self.operator: Any = operator  # with the abilities that a solver has asked for
+        self.backend, self.y = backends.requested(backend), y
         self.collapsed = operator.collapses and self.backend != "reference"
         with backends.use_backend(self.backend):
             self.data = self._precomputed() if self.collapsed else y
@@ -64,12 +66,14 @@ class Problem:
     def guess(self) -> Tensor:
         """A first estimate of the images from y alone; grey where there is none."""
         guess = self.operator.first_guess(self.y)
-        return self.y.new_zeros(len(self.y), *self.operator.shape, dtype=self.operator.dtype) if guess is None else guess
+        return (
+            self.y.new_zeros(len(self.y), *self.operator.shape, dtype=self.operator.dtype) if guess is None else guess
+        )
 
     def prox(self, v: Tensor, gamma: Tensor) -> Tensor:
         """argmin_x gamma/2 |A x - y|^2 + 1/2 |x - v|^2, of an operator that can. gamma: [1 or B, 1, ...]."""
         data = self.data if self.collapsed else self.operator.precompute(self.y)
-        return self.operator.prox(v, data, gamma)  # type: ignore[attr-defined]
+        return self.operator.prox(v, data, gamma)
 
     def tensors(self) -> list[Tensor]:
         """All tensors that it reads."""
@@ -117,9 +121,9 @@ class Problem:
 
 def check_convergence(operator: Operator, weights: AnyWeights) -> None:
     """Raise InputError where the K steps diverge: where lr (lam + (1 - lam) k2 |A|^2) exceeds 2."""
-    largest = operator.largest_eigenvalues()
+    largest = operator.largest_eigenvalues() or []
     each = table(weights, torch.device("cpu")).weights
-    for n in range(max(len(each), len(largest or ()))) if largest else ():
+    for n in range(max(len(each), len(largest)) if largest else 0):
         w, s = each[n % len(each)], largest[n % len(largest)]
         if w.curvature(s) > MOST_CURVATURE:
             raise InputError(

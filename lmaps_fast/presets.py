@@ -51,7 +51,9 @@ class Preset:
         for name, least, most in (("lr", 0.0, math.inf), ("k1", 0.0, math.inf), ("k2", 0.0, math.inf)):
             value = getattr(self, name)
             if not least <= value < most or (name == "lr" and value == 0):
-                raise InputError(f"{name} must be finite and {'positive' if name == 'lr' else 'not negative'}, not {value}")
+                raise InputError(
+                    f"{name} must be finite and {'positive' if name == 'lr' else 'not negative'}, not {value}"
+                )
         if not 0 <= self.rho <= 1:
             raise InputError(f"rho must be between 0 and 1, not {self.rho}")
 

@@ -10,7 +10,8 @@ import torch
 from conftest import photo_like
 
 import lmaps_fast as lf
-from lmaps_fast import evaluate, image
+from lmaps_fast.apps import evaluate
+from lmaps_fast.files import image
 from lmaps_fast.race import machine
 
 

@@ -18,12 +18,13 @@ from conftest import (
 from test_fused import denoiser
 
 import lmaps_fast as lf
-from lmaps_fast import dispatch, ops
+from lmaps_fast import ops
+from lmaps_fast.ops import backends
 from lmaps_fast.renoise import SAMPLER, Noise
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 
-BACKENDS = [name for name in ("cuda", "triton", "torch") if dispatch.unavailable(name, "cuda") is None]
+BACKENDS = [name for name in ("cuda", "triton", "torch") if backends.unavailable(name, "cuda") is None]
 
 
 def on_gpu(task, shape, dtype=torch.float32):
@@ -33,7 +34,7 @@ def on_gpu(task, shape, dtype=torch.float32):
 
 
 def test_the_first_choice_can_run():
-    assert BACKENDS[0] == "cuda", dispatch.unavailable("cuda", "cuda")
+    assert BACKENDS[0] == "cuda", backends.unavailable("cuda", "cuda")
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)

@@ -6,7 +6,8 @@ import torch
 from conftest import photo_like, random_weights
 
 import lmaps_fast as lf
-from lmaps_fast import _ops, dispatch, ops
+from lmaps_fast import _ops, ops
+from lmaps_fast.ops import backends
 from lmaps_fast.renoise import SAMPLER, Noise
 
 STEPS = ("inpainting_random", "high_dynamic_range", "quantization", "jpeg_restoration")
@@ -19,7 +20,7 @@ def emulated(monkeypatch):
 
     def launch(kernel, like, *arguments):
         launched.append(kernel)
-        getattr(dispatch.native(), f"emulated_{kernel}")(*arguments)
+        getattr(backends.native(), f"emulated_{kernel}")(*arguments)
 
     class Switch:
         def __call__(self, run):

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import lmaps_fast as lf
-from lmaps_fast import graphs
-from lmaps_fast.graphs import Captured
+from lmaps_fast.engine import graphs
+from lmaps_fast.engine.graphs import Captured
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import kernel_resources
 import pytest
 from kernel_resources import Kernel
 
-from lmaps_fast import dispatch
+from lmaps_fast.ops import backends
 
 needs_cuobjdump = pytest.mark.skipif(
     kernel_resources.cuobjdump() is None, reason="cuobjdump was not found: it comes with the CUDA toolkit and triton"
@@ -20,7 +20,7 @@ needs_cuobjdump = pytest.mark.skipif(
 
 @needs_cuobjdump
 def test_cuda_kernels():
-    extension = dispatch.native()
+    extension = backends.native()
     assert not isinstance(extension, str), extension
     if not extension.cuda_architectures:
         pytest.skip("the extension was built without CUDA")

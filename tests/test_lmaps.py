@@ -8,8 +8,8 @@ import torch
 from conftest import COLLAPSED, photo_like
 
 import lmaps_fast as lf
-from lmaps_fast import image
-from lmaps_fast.schedule import polynomial
+from lmaps_fast.files import image
+from lmaps_fast.levels import polynomial
 
 
 def test_schedule_is_the_papers():

@@ -17,10 +17,10 @@ from conftest import (
 )
 
 import lmaps_fast as lf
-from lmaps_fast import dispatch
+from lmaps_fast.ops import backends
 from lmaps_fast.operators.structures import Kronecker
 
-HAS_NATIVE = not isinstance(dispatch.native(), str)
+HAS_NATIVE = not isinstance(backends.native(), str)
 
 
 def assert_equals_loop(result, loop, D, dtype, task):

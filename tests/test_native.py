@@ -9,9 +9,10 @@ import torch
 from conftest import COLLAPSED, QUANTIZED, photo_like, random_weights
 
 import lmaps_fast as lf
-from lmaps_fast import _ops, dispatch
+from lmaps_fast import _ops
+from lmaps_fast.ops import backends
 
-extension = dispatch.native()
+extension = backends.native()
 
 # One local MAP per task, its result saved: run in a process of its own, since an instruction set is chosen once.
 SCRIPT = """
@@ -156,9 +157,9 @@ def test_backends_that_cannot_run_are_refused_with_the_reason():
 
 def test_environment_and_context_choose_the_backend(monkeypatch):
     monkeypatch.setenv("LMAPS_FAST_BACKEND", "torch")
-    assert dispatch.requested() == "torch"
+    assert backends.requested() == "torch"
     with lf.use_backend("cpu"):
-        assert dispatch.requested() == "cpu"
-        assert dispatch.requested("reference") == "reference"
+        assert backends.requested() == "cpu"
+        assert backends.requested("reference") == "reference"
     monkeypatch.setenv("LMAPS_FAST_BACKEND", "")
-    assert dispatch.requested() is None
+    assert backends.requested() is None

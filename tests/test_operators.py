@@ -8,7 +8,7 @@ from conftest import TASKS, photo_like
 
 import lmaps_fast as lf
 from lmaps_fast.operators import Linear
-from lmaps_fast.operators.jpeg_codec import quality_tables
+from lmaps_fast.ops.jpeg_codec import quality_tables
 
 SHAPE = (3, 40, 56)
 NOT_LINEAR = ("high_dynamic_range", "jpeg_restoration", "nonlinear_deblurring", "phase_retrieval", "quantization")

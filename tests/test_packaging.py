@@ -27,7 +27,7 @@ def test_the_package_works_without_extension_and_without_triton(tmp_path):
     code = (
         "import sys; sys.modules['triton'] = None\n"
         "sys.meta_path[:] = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]\n"
-        "import torch, lmaps_fast as lf; from lmaps_fast.info import report; print(report())\n"
+        "import torch, lmaps_fast as lf; from lmaps_fast.apps.info import report; print(report())\n"
         "op = lf.operators.create('jpeg_restoration', (3, 24, 33))\n"
         "lf.restore(op.measure(torch.zeros(1, 3, 24, 33)), op, steps=2)"
     )

@@ -8,7 +8,8 @@ import torch
 from conftest import photo_like
 
 import lmaps_fast as lf
-from lmaps_fast import cli, image
+from lmaps_fast.apps import cli
+from lmaps_fast.files import image
 from lmaps_fast.denoisers import EDM
 from lmaps_fast.denoisers.natural import UNet
 from lmaps_fast.race import report, run

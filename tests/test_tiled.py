@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from conftest import photo_like
 
 import lmaps_fast as lf
-from lmaps_fast import image
+from lmaps_fast.files import image
 from lmaps_fast.denoisers import Natural, Tiled, on_tiles
 from lmaps_fast.errors import InputError
 from lmaps_fast.metrics import psnr

@@ -8,7 +8,7 @@ from conftest import photo_like, random_weights
 
 import lmaps_fast as lf
 from lmaps_fast import ops
-from lmaps_fast.operators.jpeg_codec import JpegCodec, quality_tables
+from lmaps_fast.ops.jpeg_codec import JpegCodec, quality_tables
 
 pytest.importorskip("triton", reason="triton is optional: GPUs without a CUDA build of the extension")
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from lmaps_fast import denoisers, evaluate, metrics, operators, solvers
+from lmaps_fast import denoisers, metrics, operators, solvers
+from lmaps_fast.apps import evaluate
 from lmaps_fast.errors import InputError
-from lmaps_fast.image import write_bytes
+from lmaps_fast.files.image import write_bytes
 from lmaps_fast.race import machine, report
 from lmaps_fast.race.contenders import contenders
 from lmaps_fast.race.run import Result, parity, race

@@ -16,7 +16,7 @@ from lmaps_fast.operators.structures import Spectral
 from lmaps_fast.race.peers import build as build_peer
 from lmaps_fast.race.peers import peers
 from lmaps_fast.race.published import as_published
-from lmaps_fast.schedule import ddpm_levels
+from lmaps_fast.levels import ddpm_levels
 from lmaps_fast.solvers import Step, published
 
 # How the K inner steps between two network calls are taken.

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from lmaps_fast import dispatch
+from lmaps_fast.ops import backends
 
 
 def describe() -> dict[str, str | int | float | None]:
@@ -21,7 +21,7 @@ def describe() -> dict[str, str | int | float | None]:
     load is the machine's load average over the last minute, in processes: call this before measuring, and distrust
     times where it was not near 0.
     """
-    extension = dispatch.native()
+    extension = backends.native()
     return {
         "processor": _processor(),
         "architecture": platform.machine(),
@@ -34,7 +34,7 @@ def describe() -> dict[str, str | int | float | None]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "lmaps_fast": _version("lmaps_fast"),
-        "backend": dispatch.requested(),
+        "backend": backends.requested(),
         "revision": _revision(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(["python", *sys.argv]),

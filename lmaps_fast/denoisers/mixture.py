@@ -6,7 +6,7 @@ from torch import Tensor
 from lmaps_fast.denoisers.base import without_autocast
 from lmaps_fast.denoisers.gaussian import Gaussian
 from lmaps_fast.errors import InputError
-from lmaps_fast.renoise import Noise
+from lmaps_fast.ops import normal
 
 
 class GaussianMixture:
@@ -69,15 +69,15 @@ class GaussianMixture:
         half_log_V = torch.stack([0.5 * g.posterior_variances(x, sigma).log().sum(1) for g in self.components])
         return self._chosen((self.log_joint(x, sigma) - half_log_V).argmax(0), self.component_means(x, sigma))
 
-    def sample(self, x: Tensor, sigma: float | Tensor, noise: Noise) -> Tensor:
+    def sample(self, x: Tensor, sigma: float | Tensor, keys: Tensor, draw: int = 0) -> Tensor:
         """One draw of x0 given x for each image, [B, C, H, W]: k with probability r_k(x), then m_k(x) + V_k^{1/2} eps.
 
-        noise: of the shape [C, H, W] of an image; two draws of it are used up.
+        keys: [B] int64, of `lmaps_fast.noise.keys`. draw: from 0; this draw and the next are used.
         """
         # The standard normal distribution function makes one of the normal numbers uniform.
-        u = torch.special.ndtr(noise().flatten(1)[:, 0])
+        u = torch.special.ndtr(normal(keys, x.shape[1:], draw, x.dtype).flatten(1)[:, 0])
         k = (self.responsibilities(x, sigma).cumsum(0) < u).sum(0).clamp(max=len(self.components) - 1)
-        eps = noise()
+        eps = normal(keys, x.shape[1:], draw + 1, x.dtype)
         errors = torch.stack([g.colour(eps, sigma) for g in self.components])
         return self._chosen(k, self.component_means(x, sigma) + errors)
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from lmaps_fast.denoisers.base import EDM, Preconditioned, columns, convert, levels, without_autocast, working_dtype
 from lmaps_fast.denoisers.state import load_exactly, read_state
 from lmaps_fast.errors import InputError
-from lmaps_fast.renoise import DENOISER, Noise, seed_of
+from lmaps_fast.noise import DENOISER, seed_of
+from lmaps_fast.ops import normal
 
 WEIGHTS = Path(__file__).with_name("natural.safetensors")
 SIZE_MULTIPLE = 8
@@ -175,6 +176,6 @@ class Natural:
         level = math.sqrt(3) * levels(sigma, x)
         # Drawn at each call: a thousandth of the network's time, and nothing that a CUDA graph would have to keep.
         key = torch.full((1,), GREY_KEY, dtype=torch.int64, device=x.device)
-        noise = Noise.of_keys(key, (3, *x.shape[2:]), working_dtype(x))()
+        noise = normal(key, (3, *x.shape[2:]), dtype=working_dtype(x))
         noisy = x + columns(level, x) * (noise - noise.mean(1, keepdim=True))
         return self.denoise(noisy, level).mean(1, keepdim=True).to(x.dtype)

@@ -1,4 +1,4 @@
-"""CUDA graphs: a function of tensors, or one step of a solver, recorded once for each shape and replayed as one launch."""
+"""CUDA graphs: a function of tensors, or one step of a solver, recorded once for a shape and replayed as one launch."""
 
 import threading
 from collections import OrderedDict

@@ -45,9 +45,9 @@ class Restorer:
         backend: see `use_backend`; default: the quickest that can run.
         batch: call the network, and on a GPU record the steps, now for this many images, so that the first restoration
             finds everything allocated and compiled; default: at the first call.
-        tile: the network is called on overlapping tiles of at most tile x tile pixels (see `denoisers.Tiled`), while the
-            local MAP stays that of the whole image; 0: never. Default: tiles of 1024 for images of more than 3072 x 3072
-            pixels, for others none.
+        tile: the network is called on overlapping tiles of at most tile x tile pixels (see `denoisers.Tiled`), while
+            the local MAP stays that of the whole image; 0: never. Default: tiles of 1024 for images of more than
+            3072 x 3072 pixels, for others none.
         runs: how many restorations to make from different noise, of which that with the least |A(x) - y| is kept, for
             each image; default: the operator's own, 4 for phase retrieval, else 1.
         noise: standard deviation of the measurement's noise, for all images or one number for each, which the tables
@@ -127,9 +127,9 @@ class Restorer:
             if not len(y):
                 return torch.zeros(0, *operator.shape, dtype=operator.dtype, device=operator.device)
             problem = Problem(operator, y, self.backend)
-            best = self._sample(problem, schedule, [self._key(s, i) for s, i in zip(seeds, images, strict=True)], callback, caller)
+            best = self._sample(problem, schedule, key_of_each(seeds, images), callback, caller)
             for run in range(1, self.runs):
-                again = [self._key(seed_of(SAMPLER, s, run), i) for s, i in zip(seeds, images, strict=True)]
+                again = key_of_each([seed_of(SAMPLER, seed, run) for seed in seeds], images)
                 other = self._sample(problem, schedule, again, callback, caller)
                 better = misfit(problem, other) < misfit(problem, best)
                 best = torch.where(better.view(-1, *[1] * (best.dim() - 1)), other, best)
@@ -144,10 +144,6 @@ class Restorer:
         numbers = torch.tensor(keys_, dtype=torch.int64, device=problem.y.device)
         with self.graphs.lock if self.graphs is not None else nullcontext():
             return sample(self.solver, problem, schedule, numbers, callback, caller, self.graphs)
-
-    @staticmethod
-    def _key(seed: int, image: int) -> int:
-        return seed_of(SAMPLER, seed, image)
 
     def _operator(self, other: Operator | None) -> tuple[Operator, Schedule]:
         if other is None or other is self.operator:
@@ -170,9 +166,7 @@ class Restorer:
         count = max(operator.batch, *(len(column) for column in columns))
         if any(len(column) not in (1, count) for column in columns):
             raise InputError(f"steps, preset and noise are for {count} images: give one value, or one for each")
-        each = [
-            self._setting(operator, n, *(column[n % len(column)] for column in columns)) for n in range(count)
-        ]
+        each = [self._setting(operator, n, *(column[n % len(column)] for column in columns)) for n in range(count)]
         return each[:1] if all(setting == each[0] for setting in each) else each
 
     def _setting(self, operator: Operator, n: int, steps: int | None, preset: Any, noise: float | None) -> Any:
@@ -189,14 +183,14 @@ class Restorer:
                 settings = replace(settings, sigma_y=noise)
         elif isinstance(preset, Preset):
             if noise is not None:
-                raise InputError("a Preset of your own is taken as it is, whatever the noise: leave noise or preset out")
+                raise InputError("a Preset of your own does not follow the noise: leave noise or preset out")
             settings = preset
         else:
             table = str(preset or getattr(self.denoiser, "preset", "paper"))
             if table == "paper" and noise is not None and noise != operator.noise:
                 raise InputError("the paper's table is for the protocol's noise: leave noise out, or give a Preset")
             settings = operator.preset(table, n, noise)
-        given: dict[str, Any] = {"steps": steps, **self.given["hyper_parameters"]}  # type: ignore[dict-item]
+        given: dict[str, Any] = {"steps": steps, **self.given["hyper_parameters"]}
         return presets.override(settings, **given)
 
     def _warn_of_levels(self) -> None:
@@ -240,13 +234,17 @@ class Restorer:
 
 def each_seed(seed: int | Sequence[int], images: Sequence[int] | None, count: int) -> tuple[list[int], list[int]]:
     """The seed and the number of each image."""
-    many = not isinstance(seed, int | np.integer)
-    seeds = list(seed) if many else [seed] * count  # type: ignore[arg-type]
-    numbers = list(images) if images is not None else [0] * count if many else list(range(count))
+    one = isinstance(seed, int | np.integer)
+    seeds: list[int] = [seed] * count if one else list(seed)  # type: ignore[arg-type, list-item]
+    numbers = list(images) if images is not None else list(range(count)) if one else [0] * count
     for what, given in (("seed", seeds), ("images", numbers)):
         if len(given) != count:
             raise InputError(f"{what} names {len(given)} images but y holds {count}: give one number for each")
     return seeds, numbers
+
+
+def key_of_each(seeds: Sequence[int], images: Sequence[int]) -> list[int]:
+    return [seed_of(SAMPLER, seed, image) for seed, image in zip(seeds, images, strict=True)]
 
 
 def as_list(value: Any) -> list:

@@ -80,5 +80,3 @@ def of_all(level: Level) -> float | tuple[float, ...]:
     """The noise level of a step: one number where all agree."""
     values = level.on_host("sigma")
     return values[0] if len(set(values)) == 1 else tuple(values)
-
-

@@ -1,9 +1,10 @@
 """What every forward operator has: A(x), the gradient of its data term, its numbers, and the checks on its input."""
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.utils._pytree as pytree
@@ -15,6 +16,8 @@ from lmaps_fast.noise import MEASUREMENT, OPERATOR, keys
 from lmaps_fast.ops import PixelMap
 from lmaps_fast.presets import Preset, scaled_to
 from lmaps_fast.weights import WeightTable
+
+Real = float  # operators have a method of that name
 
 # What an operator may be able to do, for refusals in words.
 ABILITIES = {
@@ -56,7 +59,7 @@ class Operator:
     """
 
     name: str = "the operator"
-    noise: ClassVar[float] = 0.05  # standard deviation of the protocol's measurement noise
+    noise: ClassVar[Real] = 0.05  # standard deviation of the protocol's measurement noise
     can: ClassVar[frozenset[str]] = frozenset()  # which of ABILITIES
     collapses: ClassVar[bool] = False  # whether it has `local_map`, the K-step iterate at the cost of about one step
     channelwise: ClassVar[bool] = False  # whether `local_map` may be called on single channels of D and of its data
@@ -82,7 +85,7 @@ class Operator:
         pytree.register_pytree_node(
             cls,
             lambda operator: (list(operator.numbers.values()), operator.kind),
-            lambda numbers, kind: restored(kind, numbers),
+            lambda numbers, kind: restored(kind, list(numbers)),
             serialized_type_name=f"{cls.__module__}.{cls.__qualname__}",
         )
 
@@ -109,7 +112,7 @@ class Operator:
         """For how many images it holds numbers; 1: one operator for all."""
         return max((len(value) for value in self.numbers.values()), default=1)
 
-    def with_numbers(self, numbers: dict[str, Tensor]) -> "Operator":
+    def with_numbers(self, numbers: dict[str, Tensor]) -> Self:
         """The same kind with other numbers."""
         other = copy.copy(self)
         for name in [name for name in vars(other) if name.startswith("_") and name != "_numbers"]:
@@ -117,7 +120,7 @@ class Operator:
         vars(other).update(numbers)
         return other
 
-    def image(self, n: int) -> "Operator":
+    def image(self, n: int) -> Self:
         """The operator of image n of a batch, always the same object: it may keep what it has worked out."""
         if self.batch == 1:
             return self
@@ -126,7 +129,7 @@ class Operator:
             known[n] = self.select(slice(n, n + 1))
         return known[n]
 
-    def select(self, images: slice | Tensor) -> "Operator":
+    def select(self, images: slice | Tensor) -> Self:
         """The operator of some images of a batch."""
         if self.batch == 1:
             return self
@@ -136,7 +139,7 @@ class Operator:
         """The numbers of several operators of this kind, in shapes that can be stacked."""
         return numbers
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "Operator":
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
         """A copy elsewhere, or in float32. Raises InputError for float64: what was rounded stays so."""
         if dtype not in (None, self.dtype, torch.float32):
             raise InputError(f"numbers rounded to {self.dtype} are not exact in {dtype}: create the operator with it")
@@ -150,11 +153,11 @@ class Operator:
 
     exact: ClassVar[frozenset[str]] = frozenset()  # numbers that have a type of their own, whatever the operator's
 
-    def float(self) -> "Operator":
+    def float(self) -> Self:
         """A copy in float32."""
         return self.to(dtype=torch.float32)
 
-    def double(self) -> "Operator":
+    def double(self) -> Self:
         """Itself, if it is in float64; else InputError."""
         return self.to(dtype=torch.float64)
 
@@ -186,7 +189,7 @@ class Operator:
         """The K-step iterate from D, of an operator that `collapses`."""
         raise NotImplementedError
 
-    def largest_eigenvalues(self) -> list[float] | None:
+    def largest_eigenvalues(self) -> list[Real] | None:
         """The largest curvature |A'|^2 of the data term, for each of its numbers' images; None where it is unknown."""
         return None
 
@@ -199,11 +202,11 @@ class Operator:
         return self.preview(y)
 
     @property
-    def severity(self) -> list[float]:
+    def severity(self) -> list[Real]:
         """How large the errors of a measurement without noise are relative to the protocol's, for each image."""
         return [1.0] * self.batch
 
-    def preset(self, table: str, image: int = 0, noise: float | None = None) -> Preset:
+    def preset(self, table: str, image: int = 0, noise: Real | None = None) -> Preset:
         """The hyper-parameters of LMAPS for one image and the noise of its measurement.
 
         Args:
@@ -228,7 +231,7 @@ class Operator:
         return tuple(measured)
 
     @torch.no_grad()
-    def measure(self, x: Tensor, noise: float | Sequence[float] | None = None, seed: int = 0) -> Tensor:
+    def measure(self, x: Tensor, noise: Real | Sequence[Real] | None = None, seed: int = 0) -> Tensor:
         """y = A(x) + noise eps, with eps standard normal from (seed, image).
 
         Args:
@@ -240,8 +243,8 @@ class Operator:
         Errors: InputError for images of another shape, and outside these ranges.
         """
         y = self.forward(self.check_image(x))
-        levels = [self.noise] if noise is None else [noise] if isinstance(noise, int | float) else list(noise)
-        if len(levels) not in (1, len(y)) or not all(0 <= level < float("inf") for level in levels):
+        levels = [self.noise] if noise is None else [noise] if isinstance(noise, int | Real) else list(noise)
+        if len(levels) not in (1, len(y)) or not all(0 <= level < math.inf for level in levels):
             raise InputError(f"noise must be finite and not negative, one number or one for each image, not {noise}")
         if not any(levels) or not len(y):
             return y
@@ -284,7 +287,7 @@ class Operator:
 
 def restored(kind: Kind, numbers: Sequence[Any]) -> Operator:
     """The operator of a kind and its numbers, in the order of `kind.numbers`."""
-    operator = object.__new__(kind.operator)
+    operator: Operator = object.__new__(kind.operator)
     vars(operator).update(kind.fixed)
     vars(operator).update(zip(kind.numbers, numbers, strict=True))
     operator._numbers = kind.numbers
@@ -310,9 +313,7 @@ def stack(operators: Sequence[Operator]) -> Operator:
                 f"operators of different kinds cannot share a batch: {first.kind.difference(other.kind)}; restore "
                 f"them one after the other"
             )
-    whole = [
-        {k: v.expand(operator.batch, *v.shape[1:]) for k, v in operator.numbers.items()} for operator in operators
-    ]
+    whole = [{k: v.expand(operator.batch, *v.shape[1:]) for k, v in operator.numbers.items()} for operator in operators]
     aligned = first.aligned(whole)
     for name in first.numbers:
         shapes = {tuple(numbers[name].shape[1:]) for numbers in aligned}

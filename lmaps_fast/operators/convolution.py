@@ -106,7 +106,7 @@ def kernel_of(kernel: Tensor | np.ndarray | str | os.PathLike) -> Tensor:
         except (OSError, ValueError) as error:
             raise InputError(f"{kernel}: this is not an array that can be read ({error})") from None
     else:
-        from lmaps_fast import image
+        from lmaps_fast.files import image
 
         values = image.read(kernel).pixels[0].mean(0).double() / 2 + 0.5
     return values / values.sum() if checked(values).sum() else values

@@ -1,6 +1,7 @@
 """Denoising: y = x + noise."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 
@@ -17,7 +18,7 @@ class Denoising(Diagonal):
     """
 
     name = "denoising"
-    presets = {
+    presets: ClassVar = {
         # Table 4 has no row for denoising: these weights are the ones of the other tasks with noise .05.
         "paper": Preset(200, 100, 0.01, 0.22, 100),
         "natural": Preset(20, 100, 0.08, 0.22, 12, 0.094, 0.012, start="measurement"),

@@ -1,6 +1,7 @@
 """Gaussian deblurring: y = G_h x G_w^T + noise, with reflect padding."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -25,13 +26,17 @@ class GaussianDeblurring(Kronecker):
 
     name = "gaussian_deblurring"
     image_like = True
-    presets = {
+    presets: ClassVar = {
         "paper": Preset(200, 100, 0.01, 0.22, 100),
         "natural": Preset(20, 100, 0.02, 0.22, 50, 0.39, 0.012, start="measurement"),
     }
 
     def __init__(
-        self, shape: Sequence[int], sigma: float = 3.0, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+        self,
+        shape: Sequence[int],
+        sigma: float = 3.0,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
     ) -> None:
         kernel = gaussian_kernel(sigma)
         rows, columns = (reflect_matrix(kernel, n) for n in shape[1:])

@@ -1,6 +1,7 @@
 """High dynamic range: y = clip(2 x, -1, 1) + noise."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -30,7 +31,7 @@ class HighDynamicRange(Pixelwise):
     name = "high_dynamic_range"
     image_like = True
     exact = frozenset({"parameters"})
-    presets = {
+    presets: ClassVar = {
         "paper": Preset(200, 100, 0.04, 0.2, 10),
         "natural": Preset(20, 100, 0.1, 0.2, 2.5, 0.15, 0.03, start="measurement"),
     }

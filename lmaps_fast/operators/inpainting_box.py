@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ class InpaintingBox(Diagonal):
 
     name = "inpainting_box"
     # With less sigma_max holes stay open; with more, large holes drift off over many calls.
-    presets = {
+    presets: ClassVar = {
         "paper": Preset(200, 100, 0.02, 0.5, 50),
         "natural": Preset(20, 100, 0.04, 0.5, 25, 5.0, 0.019, start="measurement"),
     }

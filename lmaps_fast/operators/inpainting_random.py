@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ class InpaintingRandom(Diagonal):
     """
 
     name = "inpainting_random"
-    presets = {
+    presets: ClassVar = {
         "paper": Preset(200, 100, 0.01, 0.22, 100),
         "natural": Preset(20, 100, 0.08, 0.22, 12, 1.5, 0.019, start="measurement"),
     }

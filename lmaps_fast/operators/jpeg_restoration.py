@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from lmaps_fast.errors import InputError
-from lmaps_fast.operators import jpeg_file
-from lmaps_fast.operators.jpeg_file import JpegFile
+from lmaps_fast.files import jpeg_file
+from lmaps_fast.files.jpeg_file import JpegFile
 from lmaps_fast.operators.structures import Pixelwise
 from lmaps_fast.ops import PixelMap
 from lmaps_fast.ops.jpeg_codec import SUBSAMPLINGS, JpegCodec, quality_tables
@@ -39,7 +40,7 @@ class JpegRestoration(Pixelwise):
     can = frozenset({"pinv"})
     image_like = True
     exact = frozenset({"tables"})
-    presets = {
+    presets: ClassVar = {
         "paper": Preset(200, 100, 0.2, 0.5, 5),
         "natural": Preset(20, 100, 0.1, 0.5, 10, 0.15, 0.019, start="measurement"),
     }

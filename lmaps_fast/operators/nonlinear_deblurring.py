@@ -4,6 +4,7 @@ import copy
 import os
 import warnings
 from collections.abc import Sequence
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ class NonlinearDeblurring(Autograd):
     name = "nonlinear_deblurring"
     image_like = True
     # The real network is not at hand to tune on: the paper's weights with fewer, longer steps.
-    presets = {
+    presets: ClassVar = {
         "paper": Preset(200, 100, 0.02, 0.05, 1),
         "natural": Preset(20, 10, 0.2, 0.05, 1, 1.0, 0.03, start="measurement"),
     }
@@ -69,9 +70,8 @@ class NonlinearDeblurring(Autograd):
         code = torch.from_numpy(np.random.RandomState(0).randn(1, bkse.CODE_CHANNELS, 2, 2) * 1.2)
         self.number("code_term", self.network.code_term(code.to(self.device, self.dtype), *self.shape[1:]))
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "NonlinearDeblurring":
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
         other = super().to(device, dtype)
-        assert isinstance(other, NonlinearDeblurring)
         other.network = copy.deepcopy(self.network).to(other.device, other.dtype)
         return other
 

@@ -38,9 +38,7 @@ class DeepinvNonlinear(Autograd):
 
     name = "the deepinv physics"
 
-    def __init__(
-        self, physics: Any, shape: Sequence[int], dtype: torch.dtype, device: torch.device | str
-    ) -> None:
+    def __init__(self, physics: Any, shape: Sequence[int], dtype: torch.dtype, device: torch.device | str) -> None:
         super().__init__(shape, dtype, device)
         self.physics = physics
         self.measurement_shape = measured(self)
@@ -54,9 +52,7 @@ class DeepinvLinear(Krylov):
 
     name = "the deepinv physics"
 
-    def __init__(
-        self, physics: Any, shape: Sequence[int], dtype: torch.dtype, device: torch.device | str
-    ) -> None:
+    def __init__(self, physics: Any, shape: Sequence[int], dtype: torch.dtype, device: torch.device | str) -> None:
         super().__init__(shape, dtype, device)
         self.physics = physics
         self.measurement_shape = measured(self)

@@ -1,7 +1,7 @@
 """Phase retrieval: y = |F(x)| + noise, the magnitude of an oversampled Fourier transform."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +33,7 @@ class PhaseRetrieval(Operator):
     collapses = True
     channelwise = True
     runs = 4
-    presets = {
+    presets: ClassVar = {
         "paper": Preset(200, 100, 0.1, 10, 0.3),
         # By a grid over k1, lr k2, sigma_max and sigma_min on six crops of 96x96.
         "natural": Preset(20, 100, 0.1, 0.3, 30, 10.0, 0.05),

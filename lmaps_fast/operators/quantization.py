@@ -1,6 +1,7 @@
 """Quantization: y = x in 2^bits levels."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -28,7 +29,7 @@ class Quantization(Pixelwise):
     can = frozenset({"pinv"})
     image_like = True
     exact = frozenset({"intervals"})
-    presets = {
+    presets: ClassVar = {
         "paper": Preset(200, 20, 0.2, 0.5, 5),
         "natural": Preset(20, 20, 0.013, 0.12, 80, 0.39, 0.048, start="measurement"),
     }

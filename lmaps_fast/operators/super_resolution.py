@@ -1,7 +1,7 @@
 """Super-resolution: y = G_h x G_w^T + noise, where G makes an image smaller."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +27,7 @@ class SuperResolution(Kronecker):
     """
 
     name = "super_resolution"
-    presets = {
+    presets: ClassVar = {
         "paper": Preset(200, 100, 0.05, 0.15, 20),
         "natural": Preset(20, 100, 0.05, 0.15, 20, 0.24, 0.012, start="measurement"),
     }

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lmaps_fast.noise import standard_normal
 from lmaps_fast.ops import backends, checks, native
-from lmaps_fast.ops.numbers import Number, per_image
+from lmaps_fast.ops.numbers import Number, column
 from lmaps_fast.ops.operation import Operation
 
 
@@ -70,17 +70,14 @@ def add_normal(x: Tensor, keys: Tensor, draw: int | Tensor, sigma: Number, *, ba
     Returns: a tensor like x. Its gradient is that with respect to x.
     Errors: InputError for tensors that do not fit together.
     """
-    number = torch.as_tensor(draw, dtype=torch.int64, device=x.device).reshape(-1)
-    level = per_image(x, sigma)[:, 0]
+    number, level = column(draw, torch.int64, x.device), column(sigma, torch.float64, x.device)
     if x.is_complex():
         pairs = torch.view_as_real(x.resolve_conj())
         return torch.view_as_complex(OPERATION(backend, pairs.contiguous(), keys, number, level * math.sqrt(0.5)))
     return OPERATION(backend, x.contiguous(), keys, number, level)
 
 
-def normal(
-    keys: Tensor, shape: Sequence[int], draw: int | Tensor = 0, dtype: torch.dtype = torch.float32
-) -> Tensor:
+def normal(keys: Tensor, shape: Sequence[int], draw: int | Tensor = 0, dtype: torch.dtype = torch.float32) -> Tensor:
     """Standard normal numbers [B, *shape], those that `add_normal` adds.
 
     Args:

@@ -86,5 +86,5 @@ def pixels_first(tensor: Tensor) -> bool:
 
 
 def layout(tensor: Tensor) -> bool:
-    """True for channels_last, False for contiguous; a tensor that is both, such as one of one channel, is contiguous."""
+    """True for channels_last, False for contiguous, also where it is both, as with one channel."""
     return not tensor.is_contiguous()

@@ -1,6 +1,6 @@
 """Local MAP of A(x) = clip(gain x, -1, 1) with a surrogate slope: K steps of each pixel on its own.
 
-    x <- x - lr (lam (x - D) + (1 - lam) k2 slope (A(x) - y)), slope = inside where |gain x| <= 1, else outside
+x <- x - lr (lam (x - D) + (1 - lam) k2 slope (A(x) - y)), slope = inside where |gain x| <= 1, else outside
 """
 
 import torch

@@ -57,9 +57,7 @@ def gradient(arguments: list, grad: Tensor) -> tuple[Tensor, Tensor]:
     return surrogate_gradient(arguments[0], WeightTable(*arguments[-2:]), grad)
 
 
-def fits(
-    D: Tensor, y: Tensor, tables: Tensor, matrices: list[float], subsampling: list[int], average: bool
-) -> None:
+def fits(D: Tensor, y: Tensor, tables: Tensor, matrices: list[float], subsampling: list[int], average: bool) -> None:
     checks.alike(D=D, y=y)
     checks.same_shape("y", y, D)
     checks.codec(D, matrices, subsampling)

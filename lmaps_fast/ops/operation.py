@@ -54,7 +54,7 @@ class Operation:
         if gradient is not None:
             self.operator.register_autograd(self._backward, setup_context=self._keep)
         # Under the interpreter a launcher is no operation that could be traced: it runs as it is.
-        self.triton = self._like_form(self._launch_triton)
+        self.triton: Any = self._like_form(self._launch_triton)
         if os.environ.get("TRITON_INTERPRET") != "1" and backends.unavailable("triton", "cuda") is None:
             self.triton = torch.library.triton_op(f"{NAMESPACE}::{self.name}_triton", self.triton, mutates_args=mutates)
             self.triton.register_fake(self._like_form(self._fake))
@@ -106,8 +106,7 @@ class Operation:
         for position, value in enumerate(inputs[2:], 2):
             if isinstance(value, Tensor) and value.requires_grad:
                 raise InputError(
-                    f"{self.name} has gradients with respect to its images alone: argument {position + 1} requires one, "
-                    f"so detach it"
+                    f"{self.name} has gradients with respect to its images alone: detach argument {position + 1}"
                 )
         tensors = [value for value in inputs if isinstance(value, Tensor)]
         ctx.save_for_backward(*tensors)
@@ -121,4 +120,3 @@ class Operation:
         assert self.gradient is not None
         first, second = self.gradient(arguments, grad)
         return first, second, *[None] * (len(arguments) - 2)
-

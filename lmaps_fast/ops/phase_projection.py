@@ -30,7 +30,9 @@ def kernel(X: Tensor, y: Tensor) -> Tensor:
     return torch.view_as_complex(native.pointwise("phase_projection", torch.view_as_real(X), y))
 
 
-OPERATION = Operation("phase_projection", torch_form, fits, kernel, weighted=False, triton="pointwise", gradient=gradient)
+OPERATION = Operation(
+    "phase_projection", torch_form, fits, kernel, weighted=False, triton="pointwise", gradient=gradient
+)
 
 
 def phase_projection(X: Tensor, y: Tensor, *, backend: str | None = None) -> Tensor:

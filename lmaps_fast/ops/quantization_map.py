@@ -1,6 +1,6 @@
 """Local MAP of a uniform quantizer with H' = identity: K steps of each pixel on its own.
 
-    x <- x - lr (lam (x - D) + (1 - lam) k2 (Q(x) - y)),   Q(x) = 2 floor(n (x + 1) / 2 + 1/2) / n - 1
+x <- x - lr (lam (x - D) + (1 - lam) k2 (Q(x) - y)),   Q(x) = 2 floor(n (x + 1) / 2 + 1/2) / n - 1
 """
 
 import torch

@@ -30,7 +30,7 @@ def fits(D: Tensor, b: Tensor, s: Tensor) -> None:
     checks.same_shape("b", b, D)
     if s.dim() < 2 or D.dim() < s.dim() or s.shape[1:] != D.shape[1 - s.dim() :]:
         raise InputError(
-            f"s has shape {list(s.shape)}: D of shape {list(D.shape)} needs [1 or B, ...], then the last dimensions of D"
+            f"s has shape {list(s.shape)}: D of shape {list(D.shape)} needs [1 or B, *last dimensions of D]"
         )
     checks.rows("s", s, tuple(s.shape[1:]), D, D.dtype)
 

@@ -1,6 +1,6 @@
 """All that lies between two network calls in one kernel.
 
-    D = skip x + out F;  x0 = local MAP of D;  x <- x0 + keep (x - x0) + noise eps;  network_input = scale x
+D = skip x + out F;  x0 = local MAP of D;  x <- x0 + keep (x - x0) + noise eps;  network_input = scale x
 """
 
 import math

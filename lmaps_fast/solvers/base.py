@@ -126,7 +126,8 @@ class Solver:
     def __init__(self, operator: Operator, denoiser: Denoiser, backend: str | None = None) -> None:
         """operator: of the kind that is to be restored. Raises InputError for one that lacks what the solver needs."""
         operators.require(operator, self.name, self.needs)
-        self.denoiser, self.backend = denoiser, backend
+        self.denoiser: Any = denoiser  # which may take a level for each image
+        self.backend = backend
 
     @classmethod
     def published(cls, task: str, noise: float | None = None) -> Any:
@@ -142,7 +143,7 @@ class Solver:
         raise NotImplementedError
 
     def columns(self, operator: Operator, settings: Any, sigma: float, sigma_next: float, share: float) -> dict:
-        """The numbers of one step of one image, by name. share: of the steps, how many are behind, from 0 to below 1."""
+        """The numbers of one step of one image, by name. share: how many of the steps are behind, 0 to below 1."""
         return {}
 
     def start(self, problem: Problem, level: Level) -> Any:

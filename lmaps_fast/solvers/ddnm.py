@@ -43,8 +43,8 @@ class DDNM(DDPMSolver):
         kept = (1 - level.eta**2).sqrt()
         kept_bar, next_bar, eta_bar = (of_coefficients(v, y_bar) for v in (kept, level.sigma_next, level.eta))
         unsure = next_bar < std
-        l = (kept_bar * next_bar / std).where(unsure, 1)  # noqa: E741: the paper's letter
-        x0 = D + V((l * (y_bar - Vt(D))).where(measured, 0))
+        share = (kept_bar * next_bar / std).where(unsure, 1)  # l
+        x0 = D + V((share * (y_bar - Vt(D))).where(measured, 0))
         fresh = level.normal(x)
         eps = kept * (x - D) / level.sigma + level.eta * fresh
         eps_bar, gamma = Vt(eps), (next_bar**2 - std**2).clamp(min=0).sqrt()

@@ -51,9 +51,7 @@ class DPS(DDPMSolver):
         with_settings_for(cls.name, task)
         return DPSSettings(scale=SCALES.get(task, 0.3))
 
-    def columns(
-        self, operator: Operator, settings: DPSSettings, sigma: float, sigma_next: float, share: float
-    ) -> dict:
+    def columns(self, operator: Operator, settings: DPSSettings, sigma: float, sigma_next: float, share: float) -> dict:
         # In this scale DDPM's ancestral step is the renoising that keeps (sigma_next / sigma)^2 of x - x0.
         keep, noise = shares(sigma, sigma_next, math.sqrt(1 - (sigma_next / sigma) ** 2))
         # The scale belongs to x_t and x_{t-1} in the scale of DDPM: one factor 1 / sqrt(abar) for each.

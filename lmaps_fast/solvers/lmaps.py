@@ -88,8 +88,9 @@ class LMAPS(Solver):
         x = level.add_normal(level.guessed * problem.guess, level.sigma)
         if self.network is None:
             return State(x, x)
-        scaled = (x * level.scale_now).to(self.network.dtype, memory_format=layout(x))
-        return FusedState(x, torch.empty_like(x), scaled)
+        # With the strides of torch.empty, as the network's output has them.
+        scaled = torch.empty(x.shape, dtype=self.network.dtype, device=x.device, memory_format=layout(x))
+        return FusedState(x, torch.empty_like(x), scaled.copy_(x * level.scale_now))
 
     def step(self, problem: Problem, state: State | FusedState, level: Level) -> State | FusedState:
         if isinstance(state, FusedState):

@@ -152,7 +152,7 @@ class Recurrence:
 
 
 def photo_like(shape: tuple[int, ...]) -> Tensor:
-    """A fixed random image [1, C, *spatial] in float64 whose amplitudes fall as 1 / frequency: standard deviation .5."""
+    """A fixed random image [1, C, *spatial] in float64, amplitudes falling as 1 / frequency, standard deviation .5."""
     white = ops.normal(keys(OPERATOR, 1, [0]), shape, dtype=torch.float64)
     spatial = shape[1:]
     axes = [torch.fft.fftfreq(n, dtype=torch.float64) for n in spatial]

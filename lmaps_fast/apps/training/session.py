@@ -8,14 +8,14 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from lmaps_fast import image
+from lmaps_fast.apps.evaluate import Figures, label
+from lmaps_fast.apps.training import teacher as ffdnet
+from lmaps_fast.apps.training.checkpoint import Run, Settings, fresh_network
+from lmaps_fast.apps.training.loop import Loop
+from lmaps_fast.apps.training.photographs import SIZE_MULTIPLE, Photographs
 from lmaps_fast.denoisers.natural import read_network
 from lmaps_fast.errors import InputError
-from lmaps_fast.evaluate import Figures, label
-from lmaps_fast.training import teacher as ffdnet
-from lmaps_fast.training.checkpoint import Run, Settings, fresh_network
-from lmaps_fast.training.loop import Loop
-from lmaps_fast.training.photographs import SIZE_MULTIPLE, Photographs
+from lmaps_fast.files import image
 
 CHANNELS, BLOCKS = (64, 128, 192), 2
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lmaps_fast.denoisers.natural import UNet
 from lmaps_fast.errors import InputError
-from lmaps_fast.image import write_bytes
+from lmaps_fast.files.image import write_bytes
 
 Settings = dict[str, Any]  # of numbers, strings and lists of them, so that it can be compared and written
 UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from lmaps_fast.evaluate import label
-from lmaps_fast.training.session import BLOCKS, CHANNELS, train
+from lmaps_fast.apps.evaluate import label
+from lmaps_fast.apps.training.session import BLOCKS, CHANNELS, train
 
 
 def widths(text: str) -> tuple[int, ...]:

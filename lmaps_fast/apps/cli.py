@@ -14,13 +14,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lmaps_fast import Restorer, __version__, denoisers, evaluate, image, info, metrics, operators, plot, solvers
+from lmaps_fast import Restorer, __version__, denoisers, metrics, operators, solvers
+from lmaps_fast.apps import evaluate, info, plot
+from lmaps_fast.apps.training import command as training
 from lmaps_fast.denoisers import Denoiser, checkpoints
 from lmaps_fast.errors import InputError
-from lmaps_fast.operators import Operator, jpeg_file
+from lmaps_fast.files import image, jpeg_file
+from lmaps_fast.operators import Operator
 from lmaps_fast.operators.jpeg_restoration import JpegRestoration
 from lmaps_fast.race import command as racing
-from lmaps_fast.training import command as training
 
 # Options that are parameters of tasks: the operator says which of them it takes.
 TASK_OPTIONS: dict[str, dict] = {
@@ -198,7 +200,7 @@ def restore_one(
     restorer = Restorer(
         operator, prior, arguments.solver, arguments.steps, arguments.preset, arguments.backend, **chosen
     )
-    calls, start = (len(restorer.solver.sigmas) - 1) * restorer.runs, time.perf_counter()
+    calls, start = restorer.schedule.total * restorer.runs, time.perf_counter()
     with tqdm(total=calls, desc=source.name, unit="step", leave=False, disable=None) as bar:
         restored = restorer(measurement.y, seed=arguments.seed, callback=lambda _: bar.update())
     pixels = image.upright(restored.cpu(), measurement.orientation)

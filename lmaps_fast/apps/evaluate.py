@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lmaps_fast import denoisers, image, metrics
+from lmaps_fast import denoisers, metrics
 from lmaps_fast.denoisers import Denoiser
 from lmaps_fast.errors import InputError
-from lmaps_fast.renoise import MEASUREMENT, Noise
+from lmaps_fast.files import image
+from lmaps_fast.noise import MEASUREMENT, keys
+from lmaps_fast.ops import add_normal
 
 SIGMAS = (5 / 255, 15 / 255, 25 / 255, 50 / 255, 64 / 255, 0.25, 0.5, 1.0, 5.0)
 SEED = 0
@@ -102,7 +104,7 @@ def evaluate(
     total = dict.fromkeys(sigmas, 0.0)
     for number, x in enumerate(images):
         for sigma in total:
-            noisy = Noise(MEASUREMENT, SEED, [number], x.shape[1:], x.dtype, x.device).add(x, 2 * sigma)
+            noisy = add_normal(x, keys(MEASUREMENT, SEED, [number], x.device), 0, 2 * sigma)
             total[sigma] += metrics.psnr(denoiser(noisy, 2 * sigma), x).item()
             callback()
     return {sigma: value / len(images) for sigma, value in total.items()}

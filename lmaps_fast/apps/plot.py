@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
-from lmaps_fast import image
+from lmaps_fast.files import image
 
 MARGIN, CAPTION = 8, 22
 Panel = tuple[str, torch.Tensor]  # a caption, and an image [1, C, H, W] in [-1, 1]

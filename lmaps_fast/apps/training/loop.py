@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lmaps_fast.apps.evaluate import Figures, evaluate, label
+from lmaps_fast.apps.training import objective
+from lmaps_fast.apps.training.checkpoint import Run, Settings
+from lmaps_fast.apps.training.photographs import Photographs, assemble
 from lmaps_fast.denoisers import EDM
 from lmaps_fast.denoisers.natural import fast_dtype
 from lmaps_fast.errors import InputError
-from lmaps_fast.evaluate import Figures, evaluate, label
-from lmaps_fast.training import objective
-from lmaps_fast.training.checkpoint import Run, Settings
-from lmaps_fast.training.photographs import Photographs, assemble
 
 LARGE_EVERY, LARGE_FACTOR = 8, 2  # each eighth step: crops twice as high and wide, a quarter as many
 EMA_DECAY = 0.999

@@ -8,8 +8,8 @@ import torch
 from PIL import JpegImagePlugin
 from torch import Tensor
 
-from lmaps_fast import image
 from lmaps_fast.errors import InputError
+from lmaps_fast.files import image
 from lmaps_fast.ops.jpeg_codec import SUBSAMPLINGS
 
 

@@ -5,8 +5,9 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-from lmaps_fast import denoisers, dispatch, operators, solvers
+from lmaps_fast import denoisers, operators, solvers
 from lmaps_fast.denoisers.natural import fast_dtype
+from lmaps_fast.ops import backends
 
 
 def _version(package: str) -> str:
@@ -18,7 +19,7 @@ def _version(package: str) -> str:
 
 def report() -> str:
     """The text of `lmaps-fast info`."""
-    extension = dispatch.native()
+    extension = backends.native()
     lines = [f"lmaps_fast {_version('lmaps_fast')}, Python {platform.python_version()}, {platform.machine()}"]
     lines += [f"  {package} {_version(package)}" for package in ("torch", "triton", "numpy", "pillow", "safetensors")]
     if isinstance(extension, str):
@@ -33,8 +34,8 @@ def report() -> str:
     lines.append(f"GPU: {gpu}")
     for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
         lines.append(f"backends on {device} tensors (the first that can run is chosen):")
-        for backend in dispatch.AUTOMATIC[device]:
-            lines.append(f"  {backend}: {dispatch.unavailable(backend, device) or 'yes'}")
+        for backend in backends.AUTOMATIC[device]:
+            lines.append(f"  {backend}: {backends.unavailable(backend, device) or 'yes'}")
         lines.append(f"  network of the prior in {str(fast_dtype(device)).removeprefix('torch.')}")
     lines.append(f"tasks: {', '.join(operators.REGISTRY)}")
     lines.append(f"solvers: {', '.join(solvers.REGISTRY)}")

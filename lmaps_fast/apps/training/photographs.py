@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lmaps_fast.apps.evaluate import centre, photographs
 from lmaps_fast.errors import InputError
-from lmaps_fast.evaluate import centre, photographs
-from lmaps_fast.image import Picture, to_array
+from lmaps_fast.files.image import Picture, to_array
 
 HELD_OUT_SHARE = 60  # one photograph in so many
 MOST_HELD_OUT, HELD_OUT_SIDE = 32, 256

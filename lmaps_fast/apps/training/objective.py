@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lmaps_fast.training import teacher as ffdnet
+from lmaps_fast.apps.training import teacher as ffdnet
 
 SIGMA_DATA = 0.5
 LEAST, MOST = 0.004, 80.0

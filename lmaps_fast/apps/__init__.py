@@ -1,0 +1,1 @@
+"""What people run: the command line, training, evaluation. Each is thin, over the library and well-kept packages."""

@@ -1,0 +1,1 @@
+"""Image files, JPEG coefficients and arrays. The ranges of pixels are known here and nowhere else."""
