@@ -39,7 +39,7 @@ Value value_of(py::handle given) {
 
 // The fields of a struct by name, and how each is set.
 template <typename Struct>
-using Fields = std::map<std::string, std::function<void(Struct&, py::handle)>, std::less<>>;
+using Fields = std::map<std::string, std::function<void(Struct&, py::handle)>>;
 
 template <typename Struct, typename Value>
 typename Fields<Struct>::value_type field(const char* name, Value Struct::* member) {

@@ -38,7 +38,7 @@ using namespace LMAPS_NAMESPACE;
 
 void emulated_pointwise(const PointwiseArguments& a) { a.is_double ? packs<double>(a) : packs<float>(a); }
 
-void emulated_jpeg_map(const JpegArguments& a) { a.is_double ? jpeg(MapImages<double>{a}) : jpeg(MapImages<float>{a}); }
+void emulated_jpeg_map(const JpegArguments& a) { a.is_double ? jpeg(MapImages<double>(a)) : jpeg(MapImages<float>(a)); }
 
 void emulated_add_normal(const NormalArguments& a) {
   a.is_double ? each_lane(AddNormalThread<double>{a}, a.images, a.pixels)

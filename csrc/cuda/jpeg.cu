@@ -10,7 +10,7 @@ namespace LMAPS_NAMESPACE {
 namespace {
 
 template <typename Kernel>
-__global__ void __launch_bounds__(Kernel::kThreads, 8) run(const __grid_constant__ Kernel kernel) {
+__global__ void __launch_bounds__(Kernel::kThreads, Kernel::kResident) run(const __grid_constant__ Kernel kernel) {
   __shared__ typename Kernel::Shared shared;
   kernel(DeviceBlock{}, shared, blockIdx.x);
 }
@@ -27,7 +27,7 @@ int launch(const Images& images, void* stream) {
 
 int cuda_jpeg_map(const JpegArguments& a, void* stream) {
   using namespace LMAPS_NAMESPACE;
-  return a.is_double ? launch(MapImages<double>{a}, stream) : launch(MapImages<float>{a}, stream);
+  return a.is_double ? launch(MapImages<double>(a), stream) : launch(MapImages<float>(a), stream);
 }
 
 int cuda_jpeg_step(const StepArguments& a, void* stream) {

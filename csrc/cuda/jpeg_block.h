@@ -10,6 +10,7 @@ template <typename Images>
 struct JpegBlock {
   using T = typename Images::Number;
   static constexpr int kThreads = McuGrid::kThreads, kBlocks = McuGrid::kBlocks, kRow = 9;  // 9: no bank conflicts
+  static constexpr int kResident = sizeof(T) == 4 ? 8 : 6;  // blocks on a multiprocessor that registers must allow
 
   struct Shared {
     T plane[kBlocks][8 * kRow];  // samples of a block or coefficients

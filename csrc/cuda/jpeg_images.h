@@ -12,6 +12,10 @@ struct MapImages {
   using Numbers = Weights;
   struct Rest {};
   JpegArguments a;
+  int64_t plane, image;
+
+  explicit MapImages(const JpegArguments& arguments)
+      : a(arguments), plane(a.height * a.width), image(a.codec.channels * plane) {}
 
   LMAPS_FN T read_D(const Pixel& p, const Weights&) const { return static_cast<const T*>(a.D)[at(p)]; }
   LMAPS_FN T read_y(const Pixel& p) const { return static_cast<const T*>(a.y)[at(p)]; }
@@ -19,7 +23,7 @@ struct MapImages {
   LMAPS_FN void write(const Pixel& p, const Weights&, T x0, Rest) const { static_cast<T*>(a.out)[at(p)] = x0; }
 
  private:
-  LMAPS_FN int64_t at(const Pixel& p) const { return (p.n * a.codec.channels + p.c) * a.height * a.width + p.hw; }
+  LMAPS_FN int64_t at(const Pixel& p) const { return p.n * image + p.c * plane + p.hw; }
 };
 
 // Those of a fused step.
