@@ -1,16 +1,8 @@
 // The parts of JPEG as a map of one minimum coded unit (MCU): colour transform, 8x8 DCT, K steps of a coefficient.
+// Pixels are in [-1, 1]; planes are centred luma and chroma in units of 8-bit levels.
 #pragma once
 #include "rounding.h"
-#include "weights.h"
-
-// One JPEG operator. Pixels are in [-1, 1]; planes are centred luma and chroma in units of 8-bit levels.
-struct JpegTables {
-  int channels;                         // 1 (grey: luma only) or 3
-  int sub_h, sub_w;                     // rows and columns of pixels per chroma sample: 1 or 2
-  bool average;                         // chroma = mean of its pixels (libjpeg); otherwise the first of them
-  float table[2][64];                   // quantization steps of luma and chroma, natural (row-major) order
-  double forward[3][3], inverse[3][3];  // RGB -> YCbCr and its exact inverse
-};
+#include "rows.h"
 
 namespace LMAPS_NAMESPACE {
 
@@ -20,7 +12,7 @@ template <typename T>
 struct QuantizerStep {
   T a, e, lam_lr, c_lr;
 
-  explicit QuantizerStep(const Weights& w)
+  LMAPS_FN explicit QuantizerStep(const Weights& w)
       : a(T(1 - w.lr * w.lam)), e(T(w.lr * w.c)), lam_lr(T(w.lr * w.lam)), c_lr(T(w.lr * w.c)) {}
   LMAPS_FN T offset(T v_D, T v_y) const { return lam_lr * v_D + c_lr * v_y; }
   LMAPS_FN T operator()(T v, T b) const { return a * v + (b - e * round_even(v)); }
@@ -97,9 +89,9 @@ struct Colour {
   int channels;
   T forward[3][3], inverse[3][3];
 
-  explicit Colour(const JpegTables& tables) : channels(tables.channels) {
+  explicit Colour(const JpegCodec& codec) : channels(codec.channels) {
     for (int i = 0; i < 3; ++i)
-      for (int j = 0; j < 3; ++j) forward[i][j] = T(tables.forward[i][j]), inverse[i][j] = T(tables.inverse[i][j]);
+      for (int j = 0; j < 3; ++j) forward[i][j] = T(codec.forward[i][j]), inverse[i][j] = T(codec.inverse[i][j]);
   }
 
   template <int N>
@@ -118,13 +110,16 @@ struct Colour {
 struct McuShape {
   int height, width, luma_blocks, blocks;
 
-  explicit McuShape(const JpegTables& tables)
-      : height(8 * tables.sub_h),
-        width(8 * tables.sub_w),
-        luma_blocks(tables.sub_h * tables.sub_w),
-        blocks(luma_blocks + (tables.channels == 3 ? 2 : 0)) {}
+  explicit McuShape(const JpegCodec& codec)
+      : height(8 * codec.sub_h),
+        width(8 * codec.sub_w),
+        luma_blocks(codec.sub_h * codec.sub_w),
+        blocks(luma_blocks + (codec.channels == 3 ? 2 : 0)) {}
 
-  LMAPS_FN int table(int block) const { return block < luma_blocks ? 0 : 1; }
+  // The quantization steps of a block, in an image's tables of luma and chroma.
+  LMAPS_FN const float* quantizer(const float* tables, int block) const {
+    return tables + (block < luma_blocks ? 0 : kQuantizers / 2);
+  }
 };
 
 // All K steps of N coefficients, whose quantization steps are q: D becomes its update. In a whole MCU coefficients are

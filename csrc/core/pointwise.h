@@ -1,5 +1,6 @@
 // Local MAP where A^T A is diagonal, over pixels (inpainting) or over an eigenbasis (blur), and where A is a scalar
-// function of each pixel (HDR, quantization). Each functor maps N entries, a multiple of its kGroup.
+// function of each pixel (HDR, quantization). Each functor is made of the numbers of one image: of its weights and its
+// row of parameters, of its weights, or of nothing. It maps N entries, a multiple of its kGroup, at once.
 #pragma once
 #include <type_traits>
 
@@ -8,15 +9,39 @@
 
 namespace LMAPS_NAMESPACE {
 
+// What holds for a functor that says nothing else.
+struct PixelMap {
+  static constexpr int kGroup = 1;        // how many neighbouring entries belong together
+  static constexpr int kParameters = 0;   // numbers in a row of parameters
+  static constexpr bool kGivesX0 = true;  // whether a fused step can take its result for the local MAP
+};
+
 // Whether a functor takes eigenvalues s, or D and y alone.
 template <typename Functor, typename T>
 constexpr bool kTakesS = std::is_invocable_v<Functor, T (&)[2], T (&)[2], T (&)[2], T (&)[2]>;
 
+// Whether a functor is made of weights.
+template <typename Functor>
+constexpr bool kTakesWeights = Functor::kParameters > 0 || std::is_constructible_v<Functor, Weights>;
+
+// The functor of one image, where `a` are PointwiseArguments or StepArguments.
+template <typename Functor, typename Arguments>
+LMAPS_FN Functor functor_of(const Arguments& a, int64_t image) {
+  if constexpr (Functor::kParameters > 0)
+    return Functor(numbers_of(a, image), row_of(a.parameters, a.parameter_rows, a.parameter_count, image));
+  else if constexpr (kTakesWeights<Functor>)
+    return Functor(numbers_of(a, image));
+  else
+    return Functor{};
+}
+
 // An eigenvalue s of A^T A and the coefficient b of A^T y: the update phi(s) c (b - s D), to be added to D.
 template <typename T>
-struct SpectralUpdate {
-  static constexpr int kGroup = 1;
+struct SpectralUpdate : PixelMap {
+  static constexpr bool kGivesX0 = false;
   Phi<T> phi;
+
+  LMAPS_FN explicit SpectralUpdate(const Weights& w) : phi(w) {}
 
   template <int N>
   LMAPS_FN void operator()(const T (&D)[N], const T (&b)[N], const T (&s)[N], T (&out)[N]) const {
@@ -28,9 +53,10 @@ struct SpectralUpdate {
 
 // The same where pixels are the eigenbasis: the update is added to D at once.
 template <typename T>
-struct DiagonalMap {
-  static constexpr int kGroup = 1;
+struct DiagonalMap : PixelMap {
   SpectralUpdate<T> update;
+
+  LMAPS_FN explicit DiagonalMap(const Weights& w) : update(w) {}
 
   template <int N>
   LMAPS_FN void operator()(const T (&D)[N], const T (&b)[N], const T (&s)[N], T (&out)[N]) const {
@@ -42,12 +68,12 @@ struct DiagonalMap {
 // A(x) = clip(gain x, -1, 1) with a surrogate slope inside and outside the clip: K steps
 // x <- x - lr (lam (x - D) + c slope (A(x) - y)), in units in which the clip is at 1.
 template <typename T>
-struct ClipMap {
-  static constexpr int kGroup = 1;
+struct ClipMap : PixelMap {
+  static constexpr int kParameters = 3;  // gain, slope inside, slope outside
   int steps;
   T gain, unit, keep, lam_lr, inside, outside;
 
-  ClipMap(const Weights& w, const double* parameters)  // gain, slope inside, slope outside
+  LMAPS_FN ClipMap(const Weights& w, const double* parameters)
       : steps(w.steps),
         gain(T(parameters[0])),
         unit(T(1 / parameters[0])),
@@ -84,12 +110,12 @@ struct ClipMap {
 // A(x) = nearest of the levels -1, -1 + 2 / n, ..., 1, not limited to them, with the identity as surrogate Jacobian.
 // In units of a step, v = n (x + 1) / 2 + 1/2, the K steps are v <- keep v + b - e floor(v).
 template <typename T>
-struct QuantizationMap {
-  static constexpr int kGroup = 1;
+struct QuantizationMap : PixelMap {
+  static constexpr int kParameters = 1;  // n, the number of steps between -1 and 1
   int steps;
   T half, keep, lam_lr, c_lr;
 
-  QuantizationMap(const Weights& w, const double* parameters)  // n, the number of steps between -1 and 1
+  LMAPS_FN QuantizationMap(const Weights& w, const double* parameters)
       : steps(w.steps),
         half(T(parameters[0] / 2)),
         keep(T(1 - w.lr * w.lam)),
@@ -112,8 +138,9 @@ struct QuantizationMap {
 // Complex numbers X = (re, im), (re, im), ... to those of the same phase and the magnitude y, which stands in both
 // places of a pair; 0 stays 0.
 template <typename T>
-struct PhaseProjection {
+struct PhaseProjection : PixelMap {
   static constexpr int kGroup = 2;
+  static constexpr bool kGivesX0 = false;
   static constexpr T kTiny = T(1e-37);
 
   template <int N>
@@ -126,5 +153,31 @@ struct PhaseProjection {
     }
   }
 };
+
+// The local MAP was made elsewhere and stands in y.
+template <typename T>
+struct Given : PixelMap {
+  template <int N>
+  LMAPS_FN void operator()(const T (&)[N], const T (&y)[N], T (&out)[N]) const {
+    for (int j = 0; j < N; ++j) out[j] = y[j];
+  }
+};
+
+template <typename Functor>
+struct Type {
+  using type = Functor;
+};
+
+// run(Type<functor>{}), for the functor with this name; nothing for jpeg_map, which has loops of its own.
+template <typename T, typename Run>
+void with_pointwise(Pointwise name, Run&& run) {
+  switch (name) {
+#define LMAPS_CASE(name, Functor) \
+  case Pointwise::name: return run(Type<Functor<T>>{});
+    LMAPS_POINTWISE(LMAPS_CASE)
+#undef LMAPS_CASE
+    case Pointwise::jpeg_map: return;
+  }
+}
 
 }  // namespace LMAPS_NAMESPACE

@@ -1,12 +1,6 @@
-// The weights of one local MAP problem and phi, the filter that stands for its K gradient steps.
+// phi, the filter that stands for the K gradient steps of a local MAP.
 #pragma once
-#include "config.h"
-
-// min_x lam/2 |x - D|^2 + c/2 |A(x) - y|^2 by `steps` gradient steps of size lr from x = D, where c = (1 - lam) k2.
-struct Weights {
-  double lam, c, lr;
-  int steps;
-};
+#include "rows.h"
 
 namespace LMAPS_NAMESPACE {
 
@@ -15,7 +9,7 @@ struct Phi {
   T lam, c, lr;
   int steps, top;  // top: the highest set bit of steps
 
-  explicit Phi(const Weights& w) : lam(T(w.lam)), c(T(w.c)), lr(T(w.lr)), steps(w.steps), top(1) {
+  LMAPS_FN explicit Phi(const Weights& w) : lam(T(w.lam)), c(T(w.c)), lr(T(w.lr)), steps(w.steps), top(1) {
     while (top <= steps / 2) top *= 2;
   }
 

@@ -47,18 +47,17 @@ void cut_mcu(const Place<T>& p, Mcu<T>& mcu, const Weights& w) {
 // What all MCUs share.
 template <typename T>
 struct Jpeg {
-  const JpegTables& tables;
-  const Weights& weights;
+  const JpegCodec& codec;
   Dct8<T> dct;
   Colour<T> colour;
-  QuantizerStep<T> step;
   McuShape mcu;
 
-  Jpeg(const JpegTables& t, const Weights& w) : tables(t), weights(w), colour(t), step(w), mcu(t) {}
+  explicit Jpeg(const JpegCodec& c) : codec(c), colour(c), mcu(c) {}
 
-  // A row of MCUs, whose first has its corner at p. out may be D.
-  void row(Place<T> p) const {
-    Mcu<T> D(tables, dct, colour), y(tables, dct, colour);
+  // A row of MCUs of an image with these weights and tables, whose first has its corner at p. out may be D.
+  void row(Place<T> p, const Weights& weights, const float* tables) const {
+    Mcu<T> D(codec, tables, dct, colour), y(codec, tables, dct, colour);
+    const QuantizerStep<T> step(weights);
     for (; p.columns > 0; p.columns -= mcu.width, p.out += mcu.width, p.D += mcu.width, p.y += mcu.width) {
       if (p.rows < mcu.height || p.columns < mcu.width) {
         cut_mcu(p, D, weights);
@@ -77,14 +76,15 @@ struct Jpeg {
 
 template <typename T>
 void map(const JpegArguments& a, int threads) {
-  const Jpeg<T> jpeg(a.tables, a.weights);
+  const Jpeg<T> jpeg(a.codec);
   const int64_t mcu_rows = (a.height + jpeg.mcu.height - 1) / jpeg.mcu.height, plane = a.height * a.width;
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
   for (int64_t task = 0; task < a.batch * mcu_rows; ++task) {
-    const int64_t top = task % mcu_rows * jpeg.mcu.height;
-    const int64_t at = task / mcu_rows * a.tables.channels * plane + top * a.width;
+    const int64_t n = task / mcu_rows, top = task % mcu_rows * jpeg.mcu.height;
+    const int64_t at = n * a.codec.channels * plane + top * a.width;
     jpeg.row({static_cast<T*>(a.out) + at, static_cast<const T*>(a.D) + at, static_cast<const T*>(a.y) + at, a.width,
-              plane, plane, int(a.height - top), int(a.width)});
+              plane, plane, int(a.height - top), int(a.width)},
+             numbers_of(a, n), tables_of(a, n));
   }
 }
 
@@ -94,33 +94,34 @@ void jpeg_map(const JpegArguments& a, int threads) { a.is_double ? map<double>(a
 
 // D and x0 of a row of MCUs stay in the cache, in one scratch of each thread.
 void jpeg_step(const StepArguments& a, int threads) {
-  const Between& b = a.between;
-  const Jpeg<float> jpeg(*a.tables, a.weights);
-  const int64_t mcu_rows = (b.height + jpeg.mcu.height - 1) / jpeg.mcu.height, plane = b.height * b.width;
+  const Jpeg<float> jpeg(a.codec);
+  const int64_t mcu_rows = (a.height + jpeg.mcu.height - 1) / jpeg.mcu.height, plane = a.height * a.width;
 #pragma omp parallel num_threads(threads)
   {
-    std::vector<float> scratch(b.channels * jpeg.mcu.height * b.width);
+    std::vector<float> scratch(a.channels * jpeg.mcu.height * a.width);
 #pragma omp for schedule(dynamic)
-    for (int64_t task = 0; task < b.batch * mcu_rows; ++task) {
+    for (int64_t task = 0; task < a.batch * mcu_rows; ++task) {
       const int64_t n = task / mcu_rows, top = task % mcu_rows * jpeg.mcu.height;
-      const int64_t rows = b.height - top < jpeg.mcu.height ? b.height - top : jpeg.mcu.height;
+      const int64_t rows = a.height - top < jpeg.mcu.height ? a.height - top : jpeg.mcu.height;
+      const Levels levels = numbers_of(a, n);
       const auto each = [&](auto&& f) {
-        for (int64_t c = 0; c < b.channels; ++c) {
-          const int64_t begin = c * plane + top * b.width;
-          float* lines = scratch.data() + c * rows * b.width;
-          each_run(n, begin, begin + rows * b.width, [&](const Run& run) { f(run, lines + (run.begin - begin)); });
+        for (int64_t c = 0; c < a.channels; ++c) {
+          const int64_t begin = c * plane + top * a.width;
+          float* lines = scratch.data() + c * rows * a.width;
+          each_run(n, begin, begin + rows * a.width, [&](const Run& run) { f(run, lines + (run.begin - begin)); });
         }
       };
       float block[kNormals] = {};
       each([&](const Run& run, float* lines) {
-        before(b, run, block);
+        before(a, levels, run, block);
         copy(block, lines, run.count);
       });
-      jpeg.row({scratch.data(), scratch.data(), b.y + n * b.channels * plane + top * b.width, b.width, rows * b.width,
-                plane, int(rows), int(b.width)});
+      jpeg.row({scratch.data(), scratch.data(), a.y + n * a.channels * plane + top * a.width, a.width, rows * a.width,
+                plane, int(rows), int(a.width)},
+               levels, tables_of(a, n));
       each([&](const Run& run, const float* lines) {
         copy(lines, block, run.count);
-        after(b, run, block);
+        after(a, levels, run, block);
       });
     }
   }

@@ -7,15 +7,16 @@ namespace LMAPS_NAMESPACE {
 // The blocks of one MCU (up to four of luma, then two of chroma) and the way between them and pixels.
 template <typename T>
 struct Mcu : McuShape {
-  const JpegTables& jpeg;
+  const JpegCodec& jpeg;
+  const float* tables;
   const Dct8<T>& dct;
   const Colour<T>& colour;
   T block[6][64];
 
-  Mcu(const JpegTables& tables, const Dct8<T>& transform, const Colour<T>& mixer)
-      : McuShape(tables), jpeg(tables), dct(transform), colour(mixer) {}
+  Mcu(const JpegCodec& codec, const float* quantizers, const Dct8<T>& transform, const Colour<T>& mixer)
+      : McuShape(codec), jpeg(codec), tables(quantizers), dct(transform), colour(mixer) {}
 
-  const float* quantizer(int b) const { return jpeg.table[table(b)]; }
+  const float* quantizer(int b) const { return McuShape::quantizer(tables, b); }
 
   // Coefficients of the pixels at x (rows and channels `row` and `plane` apart), of which `rows` x `columns` exist;
   // the rest repeats the last row and column.

@@ -1,6 +1,7 @@
 // The loop around core/normal.h: SIMD along the counters of a block, threads over blocks.
 #include "../core/normal.h"
 
+#include "../core/rows.h"
 #include "loops.h"
 
 namespace LMAPS_NAMESPACE {
@@ -14,10 +15,11 @@ void add(const NormalArguments& a, int threads) {
     const int64_t n = task / blocks, begin = task % blocks * kNormals;
     const int64_t count = a.pixels - begin < kNormals ? a.pixels - begin : kNormals;
     float normal[kNormals];
-    normals<kCounters>(a.keys[n], a.draw, task % blocks * kCounters, normal);
+    normals<kCounters>(a.keys[n], draw_of(a, n), task % blocks * kCounters, normal);
+    const T sigma = T(sigma_of(a, n));
     const T* x = static_cast<const T*>(a.x) + n * a.pixels + begin;
     T* out = static_cast<T*>(a.out) + n * a.pixels + begin;
-    for (int64_t j = 0; j < count; ++j) out[j] = x[j] + T(a.sigma) * T(normal[j]);
+    for (int64_t j = 0; j < count; ++j) out[j] = x[j] + sigma * T(normal[j]);
   }
 }
 

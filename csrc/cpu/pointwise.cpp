@@ -18,15 +18,17 @@ LMAPS_FN void copy(const T* from, T* to, int64_t count) {
 }
 
 template <typename T, typename Functor>
-void loop(const Functor& f, const PointwiseArguments& a, int threads) {
+void loop(const PointwiseArguments& a, int threads) {
   const int64_t chunks = (a.pixels + kChunk - 1) / kChunk;
 #pragma omp parallel for num_threads(threads) schedule(static)
-  for (int64_t task = 0; task < a.rows * chunks; ++task) {
-    const int64_t n = task / chunks, begin = task % chunks * kChunk;
+  for (int64_t task = 0; task < a.images * a.rows_per_image * chunks; ++task) {
+    const int64_t row = task / chunks, image = row / a.rows_per_image, begin = task % chunks * kChunk;
     const int64_t end = begin + kChunk < a.pixels ? begin + kChunk : a.pixels;
-    const T *D = static_cast<const T*>(a.D) + n * a.pixels, *y = static_cast<const T*>(a.y) + n * a.pixels;
-    const T* s = kTakesS<Functor, T> ? static_cast<const T*>(a.s) + n / a.s_repeat % a.s_rows * a.pixels : nullptr;
-    T* out = static_cast<T*>(a.out) + n * a.pixels;
+    const Functor f = functor_of<Functor>(a, image);
+    const T *D = static_cast<const T*>(a.D) + row * a.pixels, *y = static_cast<const T*>(a.y) + row * a.pixels;
+    const int64_t s_at = s_row(a.s_images, a.s_rows, image, row % a.rows_per_image) * a.pixels;
+    const T* s = kTakesS<Functor, T> ? static_cast<const T*>(a.s) + s_at : nullptr;
+    T* out = static_cast<T*>(a.out) + row * a.pixels;
     T block[4][kBlock] = {};
     for (int64_t i = begin; i < end; i += kBlock) {
       const int64_t count = end - i < kBlock ? end - i : kBlock;
@@ -45,15 +47,7 @@ void loop(const Functor& f, const PointwiseArguments& a, int threads) {
 
 template <typename T>
 void select(const PointwiseArguments& a, int threads) {
-  const SpectralUpdate<T> update{Phi<T>(a.weights)};
-  switch (a.name) {
-    case Pointwise::diagonal_map: return loop<T>(DiagonalMap<T>{update}, a, threads);
-    case Pointwise::spectral_update: return loop<T>(update, a, threads);
-    case Pointwise::clip_map: return loop<T>(ClipMap<T>(a.weights, a.parameters), a, threads);
-    case Pointwise::quantization_map: return loop<T>(QuantizationMap<T>(a.weights, a.parameters), a, threads);
-    case Pointwise::phase_projection: return loop<T>(PhaseProjection<T>{}, a, threads);
-    default: return;  // those of the fused step
-  }
+  with_pointwise<T>(a.name, [&](auto type) { loop<T, typename decltype(type)::type>(a, threads); });
 }
 
 }  // namespace

@@ -4,10 +4,20 @@
 #include "block.h"
 #include "jpeg_block.h"
 #include "jpeg_images.h"
+#include "packs.h"
 #include "threads.h"
 
 namespace LMAPS_NAMESPACE {
 namespace {
+
+template <typename T>
+void packs(const PointwiseArguments& a) {
+  constexpr int64_t kThreads = 5;  // few, so that each walks over several packs
+  with_widest_packs<T>(a, [&](const auto& thread) {
+    for (int64_t row = 0; row < a.images * a.rows_per_image; ++row)
+      for (int64_t first = 0; first < kThreads; ++first) thread(row, first, kThreads);
+  });
+}
 
 template <typename Thread>
 void each_lane(const Thread& thread, int64_t images, int64_t pixels) {
@@ -16,9 +26,8 @@ void each_lane(const Thread& thread, int64_t images, int64_t pixels) {
 }
 
 template <typename Images>
-void jpeg(const Images& images, const JpegTables& tables, const Weights& weights, int64_t batch, int64_t height,
-          int64_t width) {
-  const JpegBlock<Images> kernel(images, tables, weights, batch, height, width);
+void jpeg(const Images& images) {
+  const JpegBlock<Images> kernel(images);
   emulate(kernel, kernel.grid.blocks);
 }
 
@@ -27,10 +36,9 @@ void jpeg(const Images& images, const JpegTables& tables, const Weights& weights
 
 using namespace LMAPS_NAMESPACE;
 
-void emulated_jpeg_map(const JpegArguments& a) {
-  a.is_double ? jpeg(MapImages<double>(a), a.tables, a.weights, a.batch, a.height, a.width)
-              : jpeg(MapImages<float>(a), a.tables, a.weights, a.batch, a.height, a.width);
-}
+void emulated_pointwise(const PointwiseArguments& a) { a.is_double ? packs<double>(a) : packs<float>(a); }
+
+void emulated_jpeg_map(const JpegArguments& a) { a.is_double ? jpeg(MapImages<double>(a)) : jpeg(MapImages<float>(a)); }
 
 void emulated_add_normal(const NormalArguments& a) {
   a.is_double ? each_lane(AddNormalThread<double>{a}, a.images, a.pixels)
@@ -38,11 +46,9 @@ void emulated_add_normal(const NormalArguments& a) {
 }
 
 void emulated_step(const StepArguments& a) {
-  const Between& b = a.between;
-  if (a.name == Pointwise::jpeg_map)
-    jpeg(StepImages{b}, *a.tables, a.weights, b.batch, b.height, b.width);
-  else
-    with_functor(a, [&](const auto& f) {
-      each_lane(StepThread<std::decay_t<decltype(f)>>{f, b}, b.batch, b.channels * b.height * b.width);
-    });
+  if (a.name == Pointwise::jpeg_map) return jpeg(StepImages{a});
+  with_pointwise<float>(a.name, [&](auto type) {
+    using Functor = typename decltype(type)::type;
+    if constexpr (Functor::kGivesX0) each_lane(StepThread<Functor>{a}, a.batch, a.channels * a.height * a.width);
+  });
 }

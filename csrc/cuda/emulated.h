@@ -2,6 +2,7 @@
 #pragma once
 #include "../core/arguments.h"
 
+void emulated_pointwise(const PointwiseArguments& arguments);
 void emulated_jpeg_map(const JpegArguments& arguments);
 void emulated_add_normal(const NormalArguments& arguments);
 void emulated_step(const StepArguments& arguments);

@@ -10,16 +10,14 @@ namespace LMAPS_NAMESPACE {
 namespace {
 
 template <typename Kernel>
-__global__ void __launch_bounds__(Kernel::kThreads, 8) run(const __grid_constant__ Kernel kernel) {
+__global__ void __launch_bounds__(Kernel::kThreads, Kernel::kResident) run(const __grid_constant__ Kernel kernel) {
   __shared__ typename Kernel::Shared shared;
   kernel(DeviceBlock{}, shared, blockIdx.x);
 }
 
 template <typename Images>
-int launch(const Images& images, const JpegTables& tables, const Weights& weights, int64_t batch, int64_t height,
-           int64_t width, void* stream) {
-  const JpegBlock<Images> kernel(images, tables, weights, batch, height, width);
-  if (!kernel.grid.blocks) return cudaSuccess;
+int launch(const Images& images, void* stream) {
+  const JpegBlock<Images> kernel(images);
   run<<<unsigned(kernel.grid.blocks), kernel.kThreads, 0, static_cast<cudaStream_t>(stream)>>>(kernel);
   return cudaGetLastError();
 }
@@ -29,12 +27,9 @@ int launch(const Images& images, const JpegTables& tables, const Weights& weight
 
 int cuda_jpeg_map(const JpegArguments& a, void* stream) {
   using namespace LMAPS_NAMESPACE;
-  return a.is_double ? launch(MapImages<double>(a), a.tables, a.weights, a.batch, a.height, a.width, stream)
-                     : launch(MapImages<float>(a), a.tables, a.weights, a.batch, a.height, a.width, stream);
+  return a.is_double ? launch(MapImages<double>(a), stream) : launch(MapImages<float>(a), stream);
 }
 
 int cuda_jpeg_step(const StepArguments& a, void* stream) {
-  const Between& b = a.between;
-  return LMAPS_NAMESPACE::launch(LMAPS_NAMESPACE::StepImages{b}, *a.tables, a.weights, b.batch, b.height, b.width,
-                                 stream);
+  return LMAPS_NAMESPACE::launch(LMAPS_NAMESPACE::StepImages{a}, stream);
 }

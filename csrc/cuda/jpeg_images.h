@@ -1,4 +1,4 @@
-// What the JPEG kernel reads D and y from and writes x0 to.
+// What the JPEG kernel reads D and y from and writes x0 to, and the numbers of each image.
 #pragma once
 #include "mcus.h"
 #include "threads.h"
@@ -9,22 +9,18 @@ namespace LMAPS_NAMESPACE {
 template <typename T>
 struct MapImages {
   using Number = T;
+  using Numbers = Weights;
   struct Rest {};
-  T* out;
-  const T *D, *y;
-  int64_t image, plane;
+  JpegArguments a;
+  int64_t plane, image;
 
-  explicit MapImages(const JpegArguments& a)
-      : out(static_cast<T*>(a.out)),
-        D(static_cast<const T*>(a.D)),
-        y(static_cast<const T*>(a.y)),
-        image(a.tables.channels * a.height * a.width),
-        plane(a.height * a.width) {}
+  explicit MapImages(const JpegArguments& arguments)
+      : a(arguments), plane(a.height * a.width), image(a.codec.channels * plane) {}
 
-  LMAPS_FN T read_D(const Pixel& p) const { return D[at(p)]; }
-  LMAPS_FN T read_y(const Pixel& p) const { return y[at(p)]; }
-  LMAPS_FN Rest read_rest(const Pixel&) const { return {}; }
-  LMAPS_FN void write(const Pixel& p, T x0, Rest) const { out[at(p)] = x0; }
+  LMAPS_FN T read_D(const Pixel& p, const Weights&) const { return static_cast<const T*>(a.D)[at(p)]; }
+  LMAPS_FN T read_y(const Pixel& p) const { return static_cast<const T*>(a.y)[at(p)]; }
+  LMAPS_FN Rest read_rest(const Pixel&, const Weights&) const { return {}; }
+  LMAPS_FN void write(const Pixel& p, const Weights&, T x0, Rest) const { static_cast<T*>(a.out)[at(p)] = x0; }
 
  private:
   LMAPS_FN int64_t at(const Pixel& p) const { return p.n * image + p.c * plane + p.hw; }
@@ -33,24 +29,27 @@ struct MapImages {
 // Those of a fused step.
 struct StepImages {
   using Number = float;
+  using Numbers = Levels;
   struct Rest {
     float x, eps;
   };
-  Between b;
+  StepArguments a;
 
-  LMAPS_FN float read_D(const Pixel& p) const {
+  LMAPS_FN float read_D(const Pixel& p, const Levels& levels) const {
     const Place from = place(p);
-    return denoised(b, b.x[from.image], network_value(b, network_bits(b, from)));
+    return denoised(levels, a.x[from.image], network_value(a, network_bits(a, from)));
   }
-  LMAPS_FN float read_y(const Pixel& p) const { return b.y[place(p).image]; }
-  LMAPS_FN Rest read_rest(const Pixel& p) const {
-    const float eps = b.noise != 0 ? normal_at(b.keys[p.n], b.draw, p.c * b.height * b.width + p.hw) : 0.0f;
-    return {b.x[place(p).image], eps};
+  LMAPS_FN float read_y(const Pixel& p) const { return a.y[place(p).image]; }
+  LMAPS_FN Rest read_rest(const Pixel& p, const Levels& levels) const {
+    const int64_t position = p.c * a.height * a.width + p.hw;
+    return {a.x[place(p).image], levels.noise != 0 ? normal_at(a.keys[p.n], levels.draw, position) : 0.0f};
   }
-  LMAPS_FN void write(const Pixel& p, float x0, Rest rest) const { write_step(b, place(p), rest.x, x0, rest.eps); }
+  LMAPS_FN void write(const Pixel& p, const Levels& levels, float x0, Rest rest) const {
+    write_step(a, levels, place(p), rest.x, x0, rest.eps);
+  }
 
  private:
-  LMAPS_FN Place place(const Pixel& p) const { return Place(b, p.n, p.c, p.hw); }
+  LMAPS_FN Place place(const Pixel& p) const { return Place(a, p.n, p.c, p.hw); }
 };
 
 }  // namespace LMAPS_NAMESPACE

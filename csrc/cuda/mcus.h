@@ -10,9 +10,9 @@ struct Corner {
   int rows, columns;
 };
 
-// Pixel hw of channel c of image n, and its place among the pixels of its block of threads.
+// Pixel hw of channel c of image n, in an MCU of its block of threads, and its place among the pixels of that block.
 struct Pixel {
-  int place, c;
+  int place, mcu, c;
   bool exists;
   int64_t n, hw;
 };
@@ -27,11 +27,11 @@ struct McuGrid {
   int64_t whole_rows, whole_columns, rows, columns;  // MCUs of an image, without and with those that its border cuts
   int64_t cut_blocks, blocks;  // blocks of threads: those with cut MCUs, which take longest, first
 
-  McuGrid(const JpegTables& tables, int64_t images, int64_t image_height, int64_t image_width)
-      : shape(tables),
-        channels(tables.channels),
-        sub_h(tables.sub_h),
-        sub_w(tables.sub_w),
+  McuGrid(const JpegCodec& codec, int64_t images, int64_t image_height, int64_t image_width)
+      : shape(codec),
+        channels(codec.channels),
+        sub_h(codec.sub_h),
+        sub_w(codec.sub_w),
         mcus(kBlocks / shape.blocks),
         batch(images),
         height(image_height),
@@ -77,7 +77,8 @@ struct McuGrid {
     const int i = line & (shape.height - 1), plane = line >> (2 + sub_h);
     const int mcu = channels == 3 ? plane / 3 : plane;
     const Corner& at = corners[mcu];
-    return {place, plane - mcu * channels, i < at.rows && j < at.columns, at.n, (at.top + i) * width + at.left + j};
+    return {
+        place, mcu, plane - mcu * channels, i < at.rows && j < at.columns, at.n, (at.top + i) * width + at.left + j};
   }
 
   LMAPS_FN int luma(int mcu, int i, int j) const { return mcu * shape.blocks + i / 8 * sub_w + j / 8; }

@@ -5,10 +5,11 @@
 int cuda_step(const StepArguments& a, void* stream) {
   using namespace LMAPS_NAMESPACE;
   if (a.name == Pointwise::jpeg_map) return cuda_jpeg_step(a, stream);
-  const Between& b = a.between;
   int code = cudaErrorInvalidValue;
-  with_functor(a, [&](const auto& f) {
-    code = launch_lanes(StepThread<std::decay_t<decltype(f)>>{f, b}, b.batch, b.channels * b.height * b.width, stream);
+  with_pointwise<float>(a.name, [&](auto type) {
+    using Functor = typename decltype(type)::type;
+    if constexpr (Functor::kGivesX0)
+      code = launch_lanes(StepThread<Functor>{a}, a.batch, a.channels * a.height * a.width, stream);
   });
   return code;
 }
