@@ -26,7 +26,7 @@ def gradient(arguments: list, grad: Tensor) -> tuple[Tensor, None]:
 
 
 def fits(x: Tensor, keys: Tensor, draw: Tensor, sigma: Tensor) -> None:
-    checks.alike(x=x)
+    checks.alike("x", x)
     checks.image_keys(keys, x)
     checks.rows("draw", draw, (), x, torch.int64)
     checks.rows("sigma", sigma, (), x)

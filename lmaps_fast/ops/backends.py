@@ -23,15 +23,16 @@ AUTOMATIC = {"cuda": ("cuda", "triton", "torch"), "cpu": ("cpu", "torch")}
 
 UNSET = "unset"
 _chosen: ContextVar[str | None] = ContextVar("lmaps_fast_backend", default=UNSET)
-# What is chosen in other threads at the moment: a thread that has no choice of its own takes the latest of these.
-_open: list[list[str | None]] = []
+# What is chosen in all threads at the moment, by an object for each choice: a thread that has none of its own takes the
+# latest of these. Each line that uses it is one operation of a dict, so that threads need no lock.
+_open: dict[object, str | None] = {}
 
 
 def requested(backend: str | None = None) -> str | None:
     """The backend that was asked for, or None for the automatic choice. Raises InputError for an unknown name."""
     own = _chosen.get()
     if own == UNSET:
-        own = _open[-1][0] if _open else None
+        own = [None, *_open.values()][-1]
     name = backend or own or os.environ.get("LMAPS_FAST_BACKEND") or None
     if name is not None and name not in BACKENDS:
         raise InputError(f"unknown backend {name!r}: choose one of {', '.join(BACKENDS)}")
@@ -52,13 +53,12 @@ def use_backend(name: str | None) -> Iterator[None]:
     """
     if name is not None and name not in BACKENDS:
         raise InputError(f"unknown backend {name!r}: choose one of {', '.join(BACKENDS)}")
-    entry = [name]
-    token = _chosen.set(name)
-    _open.append(entry)
+    choice, token = object(), _chosen.set(name)
+    _open[choice] = name
     try:
         yield
     finally:
-        _open[:] = [other for other in _open if other is not entry]
+        del _open[choice]
         _chosen.reset(token)
 
 
@@ -105,7 +105,10 @@ def unavailable(backend: str, device: str) -> str | None:
 
 def automatic(device: str) -> str:
     """The first backend that can run on tensors of this device type."""
-    return next(name for name in (*AUTOMATIC.get(device, ()), "torch") if unavailable(name, device) is None)
+    for name in AUTOMATIC.get(device, ()):
+        if unavailable(name, device) is None:
+            return name
+    return "torch"
 
 
 @torch.compiler.assume_constant_result

@@ -1,5 +1,7 @@
 """What kernels on raw addresses rely on: dtype, device, shape and layout. Each check raises InputError."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -8,27 +10,29 @@ from lmaps_fast.errors import InputError
 NETWORK_TYPES = (torch.float32, torch.bfloat16, torch.float16)  # in the order of the extension
 
 
-def alike(**tensors: Tensor) -> None:
-    """One dtype, one device, contiguous."""
-    (first, head), *rest = tensors.items()
-    if head.dtype not in (torch.float32, torch.float64):
-        raise InputError(f"{first} must be float32 or float64, not {head.dtype}: convert it with .float()")
-    for name, tensor in rest:
-        if tensor.dtype != head.dtype:
-            raise InputError(f"{name} is {tensor.dtype} but {first} is {head.dtype}: convert one of them")
-        same_device(name, tensor, first, head)
-    contiguous(**tensors)
+def alike(first: str, head: Tensor, **others: Tensor) -> None:
+    """One dtype, one device, contiguous; the first a batch."""
+    dtype, device = head.dtype, head.device
+    if dtype not in (torch.float32, torch.float64):
+        raise InputError(f"{first} must be float32 or float64, not {dtype}: convert it with .float()")
+    if not head.dim():
+        raise InputError(f"{first} has no dimensions: it needs a batch, [B, ...]")
+    contiguous(first, head)
+    for name, tensor in others.items():
+        if tensor.dtype != dtype:
+            raise InputError(f"{name} is {tensor.dtype} but {first} is {dtype}: convert one of them")
+        if tensor.device != device:
+            raise elsewhere(name, tensor, first, head)
+        contiguous(name, tensor)
 
 
-def contiguous(**tensors: Tensor) -> None:
-    for name, tensor in tensors.items():
-        if not tensor.is_contiguous():
-            raise InputError(f"{name} is not contiguous: call .contiguous() on it")
+def contiguous(name: str, tensor: Tensor) -> None:
+    if not tensor.is_contiguous():
+        raise InputError(f"{name} is not contiguous: call .contiguous() on it")
 
 
-def same_device(name: str, tensor: Tensor, first: str, head: Tensor) -> None:
-    if tensor.device != head.device:
-        raise InputError(f"{name} is on {tensor.device} but {first} is on {head.device}: move one of them")
+def elsewhere(name: str, tensor: Tensor, first: str, head: Tensor) -> InputError:
+    return InputError(f"{name} is on {tensor.device} but {first} is on {head.device}: move one of them")
 
 
 def same_shape(name: str, tensor: Tensor, head: Tensor, first: str = "D") -> None:
@@ -38,24 +42,34 @@ def same_shape(name: str, tensor: Tensor, head: Tensor, first: str = "D") -> Non
 
 def rows(name: str, numbers: Tensor, width: tuple[int, ...], like: Tensor, dtype: torch.dtype = torch.float64) -> None:
     """Numbers of images, [1 or B, *width], on the device of the images `like`."""
-    if numbers.shape[1:] != width or len(numbers) not in (1, len(like)):
+    shape, images = numbers.shape, like.shape[0]
+    if not shape or shape[1:] != width or (shape[0] != 1 and shape[0] != images):
         wanted = ", ".join(map(str, ("1 or B", *width)))
         raise InputError(
-            f"{name} has shape {list(numbers.shape)} for {len(like)} images: it needs [{wanted}], a row for each image "
-            f"or one for all"
+            f"{name} has shape {list(shape)} for {images} images: it needs [{wanted}], a row for each image or one for "
+            f"all"
         )
     if numbers.dtype != dtype:
         raise InputError(f"{name} must be {dtype}, not {numbers.dtype}: convert it")
-    same_device(name, numbers, "the image", like)
-    contiguous(**{name: numbers})
+    if numbers.device != like.device:
+        raise elsewhere(name, numbers, "the image", like)
+    contiguous(name, numbers)
+
+
+def apart(tensors: dict[str, Tensor]) -> None:
+    """No two of these dense tensors share memory: kernels read one while they write another."""
+    places = sorted((t.data_ptr(), t.data_ptr() + t.numel() * t.element_size()) for t in tensors.values() if t.numel())
+    if any(end > begin for (_, end), (begin, _) in pairwise(places)):
+        raise InputError(f"{', '.join(tensors)} share memory, but each is overwritten: give {len(tensors)} tensors")
 
 
 def image_keys(keys: Tensor, x: Tensor) -> None:
-    if keys.dtype != torch.int64 or keys.shape != (len(x),) or keys.device != x.device:
+    if keys.dtype != torch.int64 or keys.shape != x.shape[:1] or keys.device != x.device:
         raise InputError(
             f"keys are {keys.dtype} {list(keys.shape)} on {keys.device} but x holds {len(x)} images on {x.device}: "
             f"give one int64 key for each, there"
         )
+    contiguous("keys", keys)
 
 
 def codec(D: Tensor, matrices: list[float], subsampling: list[int]) -> None:
@@ -70,7 +84,8 @@ def network_tensors(x: Tensor, network_input: Tensor, F: Tensor | None) -> None:
         if tensor is None:
             continue
         same_shape(name, tensor, x, "x")
-        same_device(name, tensor, "x", x)
+        if tensor.device != x.device:
+            raise elsewhere(name, tensor, "x", x)
         if tensor.dtype not in NETWORK_TYPES or tensor.dtype != network_input.dtype:
             raise InputError(f"{name} is {tensor.dtype}: F and network_input must both be float32, bfloat16 or float16")
         if not (tensor.is_contiguous() or pixels_first(tensor)) or layout(tensor) != layout(network_input):

@@ -21,11 +21,12 @@ def gradient(arguments: list, grad: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def fits(D: Tensor, b: Tensor, s: Tensor) -> None:
-    checks.alike(D=D, b=b, s=s)
+    checks.alike("D", D, b=b)
     checks.same_shape("b", b, D)
-    if D.dim() < 3 or s.dim() != D.dim() or s.shape[2:] != D.shape[2:] or s.shape[1] not in (1, D.shape[1]):
-        raise InputError(f"s has shape {list(s.shape)}: D of shape {list(D.shape)} needs [1 or B, 1 or C, *spatial]")
-    checks.rows("s", s, tuple(s.shape[1:]), D, D.dtype)
+    shape, row = D.shape, s.shape[1:]
+    if len(shape) < 3 or row not in (shape[1:], (1, *shape[2:])):
+        raise InputError(f"s has shape {list(s.shape)}: D of shape {list(shape)} needs [1 or B, 1 or C, *spatial]")
+    checks.rows("s", s, row, D, D.dtype)
 
 
 def kernel(D: Tensor, b: Tensor, s: Tensor, weights: Tensor, most: int) -> Tensor:

@@ -58,7 +58,7 @@ def gradient(arguments: list, grad: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def fits(D: Tensor, y: Tensor, tables: Tensor, matrices: list[float], subsampling: list[int], average: bool) -> None:
-    checks.alike(D=D, y=y)
+    checks.alike("D", D, y=y)
     checks.same_shape("y", y, D)
     checks.codec(D, matrices, subsampling)
     checks.rows("tables", tables, (2, 8, 8), D, torch.float32)

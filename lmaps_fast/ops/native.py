@@ -1,5 +1,6 @@
 """From tensors to the argument structs of the extension."""
 
+import math
 from typing import Any
 
 import torch
@@ -44,24 +45,24 @@ def pointwise(
     extension, out = backends.native(), torch.empty_like(D)
     if D.numel() == 0:
         return out
-    pixels = D[0].numel() if s is None else s[0, 0].numel()
-    rows = D[0].numel() // pixels
+    size = D.numel() // D.shape[0]
+    pixels = size if s is None else math.prod(s.shape[2:])
     arguments = extension.PointwiseArguments(
         name=getattr(extension.Pointwise, kind),
         out=out.data_ptr(),
         D=D.data_ptr(),
         y=y.data_ptr(),
         s=address(s),
-        images=len(D),
-        rows_per_image=rows,
+        images=D.shape[0],
+        rows_per_image=size // pixels,
         pixels=pixels,
-        s_images=1 if s is None else len(s),
+        s_images=1 if s is None else s.shape[0],
         s_rows=1 if s is None else s.shape[1],
         is_double=D.dtype == torch.float64,
         weights=address(weights),
-        weight_rows=1 if weights is None else len(weights),
+        weight_rows=1 if weights is None else weights.shape[0],
         parameters=address(parameters),
-        parameter_rows=1 if parameters is None else len(parameters),
+        parameter_rows=1 if parameters is None else parameters.shape[0],
         parameter_count=0 if parameters is None else parameters.shape[1],
     )
     launch("pointwise", D, arguments)

@@ -5,6 +5,7 @@ between the CPU and the CUDA kernel of torch.ops.lmaps_fast.<name>; Triton has a
 """
 
 import functools
+import inspect
 import os
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -18,18 +19,19 @@ from lmaps_fast.ops import backends, checks
 from lmaps_fast.weights import COLUMNS
 
 NAMESPACE = "lmaps_fast"
+LIBRARY = torch.library.Library(NAMESPACE, "FRAGMENT")
 REGISTRY: dict[str, "Operation"] = {}
 
 
 class Operation:
-    """A leaf operation, called with the arguments of its PyTorch form and the backend that is asked for.
+    """A leaf operation, called with the backend that is asked for and the arguments of its PyTorch form.
 
     form: the operation in PyTorch, which is the reference of its kernels; its annotations are the schema. fits: raises
     InputError for arguments that a kernel cannot take. native: the call of the C++ kernels, for tensors of a CPU and of
     a GPU. triton: the module of lmaps_fast.kernels with a launcher of the same name. weighted: the last two arguments
     are the values of a `WeightTable` and its largest K, which `fits` does not get. gradient: (arguments, gradient of
-    the result) -> the gradients with respect to the first two arguments; a constant has none. mutates: the names of the
-    arguments that are overwritten.
+    the result) -> the gradients with respect to the first two arguments; a constant has none. overwrites: how many of
+    the first arguments are overwritten.
     """
 
     def __init__(
@@ -42,57 +44,65 @@ class Operation:
         triton: str,
         weighted: bool = True,
         gradient: Callable[..., tuple[Tensor | None, Tensor | None]] | None = None,
-        mutates: Sequence[str] = (),
+        overwrites: int = 0,
     ) -> None:
         self.name, self.form, self.fits, self.native = name, form, fits, native
-        self.weighted = weighted
+        self.weighted, self.overwrites = weighted, overwrites
         self.triton_module, self.gradient = triton, gradient
-        self.operator = torch.library.custom_op(
-            f"{NAMESPACE}::{self.name}", self._like_form(self._kernel), mutates_args=mutates
-        )
-        self.operator.register_fake(self._like_form(self._fake))
-        if gradient is not None:
-            self.operator.register_autograd(self._backward, setup_context=self._keep)
+        self.parameters = list(inspect.signature(form).parameters)
+        mutated = self.parameters[:overwrites]
+        schema = torch.library.infer_schema(form, mutates_args=mutated)
+        LIBRARY.define(name + schema, tags=torch.Tag.pt2_compliant_tag)
+        LIBRARY.impl(name, self._kernel, "CompositeExplicitAutograd")
+        self._complete(f"{NAMESPACE}::{name}")
+        self.operator = getattr(getattr(torch.ops, NAMESPACE), name).default
+        self.triton: Any = self._launch_triton
         # Under the interpreter a launcher is no operation that could be traced: it runs as it is.
-        self.triton: Any = self._like_form(self._launch_triton)
         if os.environ.get("TRITON_INTERPRET") != "1" and backends.unavailable("triton", "cuda") is None:
-            self.triton = torch.library.triton_op(f"{NAMESPACE}::{self.name}_triton", self.triton, mutates_args=mutates)
-            self.triton.register_fake(self._like_form(self._fake))
-            if gradient is not None:
-                self.triton.register_autograd(self._backward, setup_context=self._keep)
-        REGISTRY[self.name] = self
+            launch = functools.wraps(form)(lambda *arguments: self._launch_triton(*arguments))
+            self.triton = torch.library.triton_op(f"{NAMESPACE}::{name}_triton", launch, mutates_args=mutated)
+            self._complete(self.triton)
+        REGISTRY[name] = self
 
     def __call__(self, backend: str | None, *arguments: Any) -> Any:
         name = backends.choose(backend, arguments[0].device.type)
-        if name == "torch":
-            return self._portable(*arguments)
-        if name == "triton":
-            return self.triton(*arguments)
-        return self.operator(*arguments)
-
-    def _like_form(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function with the signature of the form, from which torch takes the schema."""
-
-        @functools.wraps(self.form)
-        def call(*arguments: Any, **named: Any) -> Any:
-            return function(*arguments, **named)
-
-        return call
+        if name not in ("torch", "triton"):
+            return self.operator(*arguments)
+        if self.overwrites and not torch.compiler.is_compiling():  # where tensors have no addresses
+            self._apart(arguments)
+        return self._portable(*arguments) if name == "torch" else self.triton(*arguments)
 
     def check(self, *arguments: Any) -> None:
-        self.fits(*(arguments[:-2] if self.weighted else arguments))
+        """Raise InputError for arguments that do not fit together."""
         if self.weighted:
+            self.fits(*arguments[:-2])
             checks.rows("weights", arguments[-2], (len(COLUMNS),), arguments[0])
+        else:
+            self.fits(*arguments)
+
+    def _complete(self, operator: Any) -> None:
+        torch.library.register_fake(operator, self._fake)
+        if self.gradient is not None:
+            torch.library.register_autograd(operator, self._backward, setup_context=self._keep)
 
     def _portable(self, *arguments: Any) -> Any:
         self.check(*arguments)
+        if self.gradient is not None and self._wants_gradient(arguments):
+            return Portable.apply(self.name, *arguments)
         return self.form(*arguments)
 
     def _kernel(self, *arguments: Any) -> Any:
         """What torch's dispatcher runs on tensors of any device: the C++ kernel, or the form where there is none."""
         self.check(*arguments)
         device = arguments[0].device.type
-        return (self.form if backends.unavailable(device, device) else self.native)(*arguments)
+        run = self.form if backends.unavailable(device, device) else self.native
+        if not self.overwrites:
+            return run(*arguments)
+        self._apart(arguments)
+        run(*arguments)
+        for tensor in arguments[: self.overwrites]:
+            if not tensor.is_inference():
+                torch.autograd.graph.increment_version(tensor)  # so that autograd sees what kernels overwrite
 
     def _launch_triton(self, *arguments: Any) -> Any:
         self.check(*arguments)
@@ -100,23 +110,44 @@ class Operation:
 
     def _fake(self, *arguments: Any) -> Any:
         self.check(*arguments)
-        return torch.empty_like(arguments[0]) if self.operator._opoverload._schema.returns else None
+        return None if self.overwrites else torch.empty_like(arguments[0])
+
+    def _apart(self, arguments: Sequence[Any]) -> None:
+        checks.apart(dict(zip(self.parameters, arguments[: self.overwrites], strict=False)))
+
+    def _wants_gradient(self, arguments: Sequence[Any]) -> bool:
+        """Whether a result that autograd follows is asked for. Raises InputError where it is one that is not known."""
+        wanted = [isinstance(value, Tensor) and value.requires_grad for value in arguments]
+        if torch.is_grad_enabled() and any(wanted[2:]):
+            constant = self.parameters[wanted.index(True, 2)]
+            raise InputError(f"{self.name} has no gradient with respect to {constant}: detach it")
+        return torch.is_grad_enabled() and any(wanted)
 
     def _keep(self, ctx: Any, inputs: tuple, output: Any) -> None:
-        for position, value in enumerate(inputs[2:], 2):
-            if isinstance(value, Tensor) and value.requires_grad:
-                raise InputError(
-                    f"{self.name} has gradients with respect to its images alone: detach argument {position + 1}"
-                )
-        tensors = [value for value in inputs if isinstance(value, Tensor)]
-        ctx.save_for_backward(*tensors)
-        ctx.rest = [None if isinstance(value, Tensor) else value for value in inputs]
-        ctx.is_tensor = [isinstance(value, Tensor) for value in inputs]
+        with torch.enable_grad():
+            self._wants_gradient(inputs)
+        ctx.save_for_backward(*(value for value in inputs if isinstance(value, Tensor)))
+        ctx.inputs = [None if isinstance(value, Tensor) else value for value in inputs]
 
     def _backward(self, ctx: Any, grad: Tensor) -> tuple:
         saved = iter(ctx.saved_tensors)
-        pairs = zip(ctx.is_tensor, ctx.rest, strict=True)
-        arguments = [next(saved) if is_tensor else value for is_tensor, value in pairs]
+        arguments = [next(saved) if value is None else value for value in ctx.inputs]
         assert self.gradient is not None
-        first, second = self.gradient(arguments, grad)
-        return first, second, *[None] * (len(arguments) - 2)
+        return *self.gradient(arguments, grad), *[None] * (len(arguments) - 2)
+
+
+class Portable(torch.autograd.Function):
+    """The PyTorch form of an operation, with the gradient of the operation: that of its surrogate where it has one."""
+
+    @staticmethod
+    def forward(name: str, *arguments: Any) -> Tensor:
+        return REGISTRY[name].form(*arguments)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        ctx.name = inputs[0]
+        REGISTRY[ctx.name]._keep(ctx, inputs[1:], output)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple:
+        return None, *REGISTRY[ctx.name]._backward(ctx, grad)

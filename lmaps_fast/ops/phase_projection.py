@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from lmaps_fast.errors import InputError
 from lmaps_fast.ops import checks, native
 from lmaps_fast.ops.operation import Operation
 
@@ -21,8 +22,10 @@ def gradient(arguments: list, grad: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def fits(X: Tensor, y: Tensor) -> None:
+    if not X.is_complex():
+        raise InputError(f"X is {X.dtype}: it must be complex")
     pairs = torch.view_as_real(X)
-    checks.alike(X=pairs, y=y)
+    checks.alike("X", pairs, y=y)
     checks.same_shape("y", y, pairs, "the real view of X")
 
 

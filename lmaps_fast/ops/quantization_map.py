@@ -36,7 +36,7 @@ def gradient(arguments: list, grad: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def fits(D: Tensor, y: Tensor, parameters: Tensor) -> None:
-    checks.alike(D=D, y=y)
+    checks.alike("D", D, y=y)
     checks.same_shape("y", y, D)
     checks.rows("parameters", parameters, (1,), D)
 

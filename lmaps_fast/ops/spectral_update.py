@@ -26,13 +26,13 @@ def gradient(arguments: list, grad: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def fits(D: Tensor, b: Tensor, s: Tensor) -> None:
-    checks.alike(D=D, b=b, s=s)
+    checks.alike("D", D, b=b)
     checks.same_shape("b", b, D)
     if s.dim() < 2 or D.dim() < s.dim() or s.shape[1:] != D.shape[1 - s.dim() :]:
         raise InputError(
             f"s has shape {list(s.shape)}: D of shape {list(D.shape)} needs [1 or B, *last dimensions of D]"
         )
-    checks.rows("s", s, tuple(s.shape[1:]), D, D.dtype)
+    checks.rows("s", s, s.shape[1:], D, D.dtype)
 
 
 def kernel(D: Tensor, b: Tensor, s: Tensor, weights: Tensor, most: int) -> Tensor:

@@ -61,9 +61,11 @@ def fits(
 ) -> None:
     if x.dtype != torch.float32:
         raise InputError(f"x is {x.dtype}: the fused step is for float32; convert it with .float()")
-    checks.alike(x=x, x0=x0, y=y)
+    checks.alike("x", x, x0=x0, y=y)
     if x.dim() < 3:
         raise InputError(f"x has shape {list(x.shape)}: the fused step needs images [B, C, *spatial]")
+    if torch.is_grad_enabled() and (x.requires_grad or y.requires_grad or (F is not None and F.requires_grad)):
+        raise InputError("the fused step has no gradient: call it under torch.no_grad()")
     for name, tensor in (("x0", x0), ("y", y)):
         checks.same_shape(name, tensor, x, "x")
     checks.image_keys(keys, x)
@@ -81,13 +83,6 @@ def fits(
     KINDS[kind].fits(x, y, *numbers, *fixed)
 
 
-def distinct(x: Tensor, x0: Tensor, network_input: Tensor) -> None:
-    """The kernel reads x while it writes the others, so none may lie in another's memory."""
-    places = [tensor.untyped_storage().data_ptr() for tensor in (x, x0, network_input) if tensor.numel()]
-    if len(set(places)) < len(places):
-        raise InputError("x, x0 and network_input share memory, but each is overwritten: give three tensors")
-
-
 def kernel(
     x: Tensor,
     x0: Tensor,
@@ -103,7 +98,6 @@ def kernel(
     subsampling: list[int],
     average: bool,
 ) -> None:
-    distinct(x, x0, network_input)
     if not x.numel():
         return
     extension = backends.native()
@@ -140,7 +134,7 @@ def kernel(
 
 
 OPERATION = Operation(
-    "step", torch_form, fits, kernel, weighted=False, triton="step", mutates=("x", "x0", "network_input")
+    "step", torch_form, fits, kernel, weighted=False, triton="step", overwrites=3
 )
 
 
