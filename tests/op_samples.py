@@ -9,7 +9,7 @@ from torch import Tensor
 from lmaps_fast import ops
 from lmaps_fast.levels import COLUMNS
 from lmaps_fast.ops import backends, native
-from lmaps_fast.ops.jpeg_codec import matrices, quality_tables
+from lmaps_fast.ops.jpeg_codec import MATRICES, quality_tables
 from lmaps_fast.weights import Weights
 
 B = 3
@@ -59,7 +59,7 @@ def leaf(dtype: torch.dtype) -> dict[str, tuple[str, tuple]]:
         made[f"phase_projection-{at}"] = "phase_projection", (X, s.abs()[..., None].expand(*s.shape, 2).contiguous())
     for (channels, size, subsampling, average), count in product(CODECS, (1, B)):
         D, y = (photo_like(B, (channels, *size), dtype, seed=seed) for seed in (0, 1))
-        fixed = (list(matrices()), subsampling, average)
+        fixed = (list(MATRICES), subsampling, average)
         arguments = (D, y, rows(TABLES, count), *fixed, rows(ROWS, count), MOST)
         made[f"jpeg_map-{channels}-{size}-{subsampling}-{average}-{count}-{dtype}"] = "jpeg_map", arguments
     return made
@@ -88,7 +88,7 @@ def fused() -> dict[str, tuple[str, tuple]]:
         for kind, tensors in numbers.items():
             buffers = (x, torch.full_like(x, float("nan")), torch.full_like(F, float("nan")))
             surroundings = (None if kind == "given" and count == 1 else F, y, KEYS, levels(count), MOST)
-            fixed = (list(matrices()), [2, 2], True)
+            fixed = (list(MATRICES), [2, 2], True)
             made[f"step-{kind}-{len(spatial)}d-{count}"] = "step", (*buffers, *surroundings, kind, tensors, *fixed)
     return made
 

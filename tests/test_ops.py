@@ -13,7 +13,7 @@ import lmaps_fast as lf
 from lmaps_fast import ops
 from lmaps_fast.levels import COLUMNS
 from lmaps_fast.ops import backends
-from lmaps_fast.ops.jpeg_codec import JpegCodec, matrices
+from lmaps_fast.ops.jpeg_codec import MATRICES, JpegCodec
 
 # The interpreter makes a number of an array where a loop ends.
 pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning")
@@ -110,7 +110,7 @@ def test_each_column_of_levels_stands_where_the_kernels_read_it(column, backend,
     row = dict.fromkeys(COLUMNS, 0.0) | {"K": 1.0, "lr": 0.5, column: 0.75}
     table = torch.tensor([[row[name] for name in COLUMNS]], dtype=torch.float64)
     buffers = (x, torch.empty_like(x), torch.empty_like(x))
-    arguments = (*buffers, F, y, keys, table, 1, "diagonal_map", [s], list(matrices()), [1, 1], False)
+    arguments = (*buffers, F, y, keys, table, 1, "diagonal_map", [s], list(MATRICES), [1, 1], False)
     got_x, got_x0, got_input = run(("step", arguments), backend, monkeypatch)
     D = row["skip"] * x + row["out"] * F  # c = 0: the local MAP is D
     x_next = D + row["keep"] * (x - D) + row["noise"] * ops.normal(keys, (3, 5, 7), draw=0)
@@ -126,7 +126,7 @@ def test_weights_and_draws_of_levels(backend, monkeypatch):
     row = {"lam": 0.2, "c": 3.0, "lr": 0.05, "K": 4, "skip": 1, "out": 0, "keep": 0, "noise": 1, "scale": 0, "draw": 9}
     table = torch.tensor([[row[name] for name in COLUMNS]], dtype=torch.float64)
     buffers = (x, torch.empty_like(x), torch.empty_like(x))
-    fixed = ("diagonal_map", [torch.ones(1, 1, 5, 7)], list(matrices()), [1, 1], False)
+    fixed = ("diagonal_map", [torch.ones(1, 1, 5, 7)], list(MATRICES), [1, 1], False)
     got_x, got_x0, _ = run(("step", (*buffers, None, y, KEYS[:1], table, 4, *fixed)), backend, monkeypatch)
     x0 = x
     for _ in range(4):

@@ -50,21 +50,25 @@ def quality_tables(quality: int) -> Tensor:
     return ((base * scale + 50) / 100).floor().clamp(1, 255)
 
 
-@cache
-def matrices() -> tuple[float, ...]:
-    """18 numbers, row-major: RGB to YCbCr, and the exact inverse."""
-    forward = torch.tensor(TO_YCBCR, dtype=torch.float64)
-    return (*forward.flatten().tolist(), *torch.linalg.inv(forward).flatten().tolist())
+_FORWARD = torch.tensor(TO_YCBCR, dtype=torch.float64, device="cpu")
+# 18 numbers, row-major: RGB to YCbCr, and the exact inverse.
+MATRICES: tuple[float, ...] = (*_FORWARD.flatten().tolist(), *torch.linalg.inv(_FORWARD).flatten().tolist())
 
 
-@cache
+@torch.compiler.assume_constant_result
 def constants(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """The colour matrices [2, 3, 3] and the orthonormal DCT-II [8, 8]; kept, so that a graph may hold their address."""
-    k, j = torch.meshgrid(*[torch.arange(8, dtype=torch.float64)] * 2, indexing="ij")
-    dct = 0.5 * torch.cos((2 * j + 1) * k * math.pi / 16)
-    dct[0] /= math.sqrt(2)
-    colours = torch.tensor(matrices(), dtype=torch.float64).view(2, 3, 3)
-    return colours.to(device, dtype), dct.to(device, dtype)
+    return _constants(dtype, device)
+
+
+@cache
+def _constants(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    with torch.inference_mode(False):  # autograd takes none that was made in inference mode
+        k, j = torch.meshgrid(*[torch.arange(8, dtype=torch.float64, device="cpu")] * 2, indexing="ij")
+        dct = 0.5 * torch.cos((2 * j + 1) * k * math.pi / 16)
+        dct[0] /= math.sqrt(2)
+        colours = torch.tensor(MATRICES, dtype=torch.float64, device="cpu").view(2, 3, 3)
+        return colours.to(device, dtype), dct.to(device, dtype)
 
 
 @dataclass(frozen=True)

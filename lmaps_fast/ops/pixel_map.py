@@ -31,5 +31,5 @@ class PixelMap(NamedTuple):
 
     def __call__(self, D: Tensor, weights: AnyWeights, backend: str | None = None) -> Tensor:
         known = table(weights, D.device)
-        fixed = (list(jpeg_codec.matrices()), list(self.subsampling), self.average) if self.kind == "jpeg_map" else ()
+        fixed = (list(jpeg_codec.MATRICES), list(self.subsampling), self.average) if self.kind == "jpeg_map" else ()
         return KINDS[self.kind](backend, D.contiguous(), self.y, *self.numbers, *fixed, known.values, known.most)
