@@ -47,6 +47,12 @@ def random_weights(task: str, generator: torch.Generator, steps: int) -> lf.loca
     return lf.local_map.Weights(lam=lam, k2=k2, lr=share / (lam + (1 - lam) * k2), steps=steps)
 
 
+def levels_row(weights: lf.local_map.Weights, around: tuple, draw: int = 0, device: str = "cpu") -> torch.Tensor:
+    """The levels of `ops.step` for all images, [1, 10]. around: skip, out, keep, noise, scale."""
+    row = (weights.lam, weights.c, weights.lr, weights.steps, *around, draw)
+    return torch.tensor([row], dtype=torch.float64, device=device)
+
+
 def photo_like(batch: int, shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> torch.Tensor:
     """Smooth random images in [-1, 1], with some texture."""
     generator = torch.Generator().manual_seed(seed)

@@ -12,6 +12,7 @@ from conftest import (
     SHAPES,
     TASK_TOLERANCE,
     TOLERANCE,
+    levels_row,
     photo_like,
     random_weights,
 )
@@ -20,7 +21,7 @@ from test_fused import denoiser
 import lmaps_fast as lf
 from lmaps_fast import ops
 from lmaps_fast.ops import backends
-from lmaps_fast.renoise import SAMPLER, Noise
+from lmaps_fast.noise import SAMPLER, keys
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 
@@ -56,9 +57,9 @@ def test_local_map_equals_the_loop(backend, task, shape, dtype, generator):
 def test_noise_is_that_of_the_cpu(backend):
     for shape in ((1,), (255,), (3, 37, 53)):
         x = torch.linspace(-1, 1, 2 * torch.Size(shape).numel()).view(2, *shape)
-        here = Noise(SAMPLER, 5, (2, 11), shape).add(x, 0.5)
+        here = ops.add_normal(x, keys(SAMPLER, 5, (2, 11)), 0, 0.5)
         with lf.use_backend(backend):
-            there = Noise(SAMPLER, 5, (2, 11), shape, device="cuda").add(x.cuda(), 0.5)
+            there = ops.add_normal(x.cuda(), keys(SAMPLER, 5, (2, 11), device="cuda"), 0, 0.5)
         torch.testing.assert_close(there.cpu(), here, rtol=0, atol=2e-6)
 
 
@@ -67,16 +68,17 @@ def test_noise_is_that_of_the_cpu(backend):
 @pytest.mark.parametrize("task", ["inpainting_random", "high_dynamic_range", "quantization", "jpeg_restoration"])
 def test_fused_step_is_that_of_the_cpu(task, layout, dtype, generator):
     shape, results = (3, 37, 53), []
-    weights, between = random_weights(task, generator, 30), ops.Between(0.6, 0.3, 0.25, 0.4, 0.7)
+    weights = random_weights(task, generator, 30)
     for device in ("cpu", "cuda"):
         operator = lf.operators.create(task, shape, device=device)
         x, clean = (photo_like(2, shape, torch.float32, seed=seed).to(device) for seed in (1, 2))
         F = photo_like(2, shape, torch.float32, seed=3).to(device, dtype, memory_format=layout)
-        noise = Noise(SAMPLER, 0, (3, 9), shape, device=device)
+        images = keys(SAMPLER, 0, (3, 9), device=device)
+        levels = levels_row(weights, (0.6, 0.3, 0.25, 0.4, 0.7), draw=3, device=device)
         y = operator(clean)
         x0, network_input = torch.full_like(x, float("nan")), torch.full_like(F, float("nan"))
         pixel_map = lf.local_map.Problem(operator, y).pixel_map
-        ops.step(pixel_map, F, x, x0, network_input, noise.keys, 3, between, weights)
+        ops.step(pixel_map, x, x0, network_input, F, keys=images, levels=levels, most=weights.steps)
         results.append([t.float().cpu() for t in (x, x0, network_input)])
     for here, there in zip(*results, strict=True):
         flips = 3 * 768 if task in QUANTIZED else 0

@@ -3,12 +3,12 @@ and the normal numbers. What stays to a GPU is the compiler's part; see test_cud
 
 import pytest
 import torch
-from conftest import photo_like, random_weights
+from conftest import levels_row, photo_like, random_weights
 
 import lmaps_fast as lf
-from lmaps_fast import _ops, ops
-from lmaps_fast.ops import backends
-from lmaps_fast.renoise import SAMPLER, Noise
+from lmaps_fast import ops
+from lmaps_fast.noise import SAMPLER, keys
+from lmaps_fast.ops import backends, native
 
 STEPS = ("inpainting_random", "high_dynamic_range", "quantization", "jpeg_restoration")
 
@@ -18,14 +18,14 @@ def emulated(monkeypatch):
     """Run what is inside on the emulated kernels in place of those of the CPU, counting them."""
     launched = []
 
-    def launch(kernel, like, *arguments):
+    def launch(kernel, like, arguments):
         launched.append(kernel)
-        getattr(backends.native(), f"emulated_{kernel}")(*arguments)
+        getattr(backends.native(), f"emulated_{kernel}")(arguments)
 
     class Switch:
         def __call__(self, run):
             with monkeypatch.context() as patch:
-                patch.setattr(_ops, "_launch", launch)
+                patch.setattr(native, "launch", launch)
                 result = run()
             assert launched
             return result
@@ -43,9 +43,9 @@ def unwritten(monkeypatch):
 @pytest.mark.parametrize("shape", [(3, 1), (2, 255), (2, 3, 37, 53)], ids=str)
 def test_normal_numbers(shape, dtype, emulated, monkeypatch):
     unwritten(monkeypatch)
-    x, keys = torch.zeros(shape, dtype=dtype), torch.tensor([2**63 - 1, 12345, 0][: shape[0]])
-    result = emulated(lambda: ops.add_normal(x, keys, 7, 0.5, backend="cpu"))
-    torch.testing.assert_close(result, ops.add_normal(x, keys, 7, 0.5, backend="cpu"), rtol=1e-6, atol=1e-6)
+    x, images = torch.zeros(shape, dtype=dtype), torch.tensor([2**63 - 1, 12345, 0][: shape[0]])
+    result = emulated(lambda: ops.add_normal(x, images, 7, 0.5, backend="cpu"))
+    torch.testing.assert_close(result, ops.add_normal(x, images, 7, 0.5, backend="cpu"), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
@@ -74,13 +74,14 @@ def test_fused_step(task, shape, dtype, layout, emulated, generator):
     operator = lf.operators.create(task, shape)
     x, clean = (photo_like(2, shape, torch.float32, seed=seed) for seed in (1, 2))
     F = photo_like(2, shape, torch.float32, seed=3).to(dtype, memory_format=layout)
-    weights, between = random_weights(task, generator, 20), ops.Between(0.6, 0.3, 0.25, 0.4, 0.7)
+    weights = random_weights(task, generator, 20)
+    levels = levels_row(weights, (0.6, 0.3, 0.25, 0.4, 0.7), draw=5)
     pixel_map = lf.local_map.Problem(operator, operator.measure(clean)).pixel_map
-    keys = Noise(SAMPLER, 0, (3, 9), shape).keys
+    named = {"keys": keys(SAMPLER, 0, (3, 9)), "levels": levels, "most": weights.steps}
 
     def run():
         buffers = (x.clone(), torch.full_like(x, float("nan")), torch.full_like(F, float("nan")))
-        ops.step(pixel_map, F, *buffers, keys, 5, between, weights)
+        ops.step(pixel_map, *buffers, F, **named)
         return buffers
 
     for got, wanted in zip(emulated(run), run(), strict=True):

@@ -2,14 +2,14 @@
 
 import pytest
 import torch
-from conftest import COLLAPSED, photo_like, random_weights
+from conftest import COLLAPSED, levels_row, photo_like, random_weights
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import lmaps_fast as lf
 from lmaps_fast import ops
 from lmaps_fast.ops import backends
 from lmaps_fast.denoisers import EDM
-from lmaps_fast.renoise import SAMPLER, Noise
+from lmaps_fast.noise import SAMPLER, keys
 
 FUSED = ("inpainting_random", "high_dynamic_range", "quantization", "jpeg_restoration")
 
@@ -39,17 +39,16 @@ def test_equals_its_parts(task, shape, dtype, layout, generator):
     x, clean = (photo_like(2, shape, torch.float32, seed=seed) for seed in (1, 2))
     F = photo_like(2, shape, torch.float32, seed=3).to(dtype, memory_format=layout)
     y, weights = operator.measure(clean), random_weights(task, generator, 30)
-    noise = Noise(SAMPLER, 0, (3, 9), shape)
-    between = ops.Between(skip=0.6, out=0.3, keep=0.25, noise=0.4, scale=0.7)
+    images, levels = keys(SAMPLER, 0, (3, 9)), levels_row(weights, (0.6, 0.3, 0.25, 0.4, 0.7), draw=5)
     D = 0.6 * x + 0.3 * F.float()
     x0 = lf.local_map.solve(operator, D, y, weights, backend="torch") if task in FUSED else y
-    x_next = ops.add_normal(x0 + 0.25 * (x - x0), noise.keys, 5, 0.4, backend="torch")
+    x_next = ops.add_normal(x0 + 0.25 * (x - x0), images, 5, 0.4, backend="torch")
 
     got_x, got_x0 = x.clone(), torch.full_like(x, float("nan"))
     got_input = torch.full_like(F, float("nan"))
     local_map = lf.local_map.Problem(operator, y).pixel_map if task in FUSED else ops.PixelMap("given", y)
     given_F = F if task in FUSED else None
-    ops.step(local_map, given_F, got_x, got_x0, got_input, noise.keys, 5, between, weights)
+    ops.step(local_map, got_x, got_x0, got_input, given_F, keys=images, levels=levels, most=weights.steps)
 
     # A quantizer's index may flip in float32: on few entries, and no others may differ.
     flips = 3 * 768 if task in ("quantization", "jpeg_restoration") else 0
@@ -67,9 +66,10 @@ def test_no_noise_draws_none_and_keeps_nothing():
     x = torch.full((1, 3, 8, 8), float("nan"))
     y = torch.randn(1, 3, 8, 8)
     x0, network_input = torch.empty_like(x), torch.empty_like(x)
-    between, weights = ops.Between(1.0, 0.0, 0.0, 0.0, 0.0), lf.local_map.Weights(0.5, 1.0, 0.1, 1)
+    levels = levels_row(lf.local_map.Weights(0.5, 1.0, 0.1, 1), (1.0, 0.0, 0.0, 0.0, 0.0))
     finite = torch.zeros_like(x)
-    ops.step(ops.PixelMap("given", y), None, finite, x0, network_input, torch.tensor([1]), 0, between, weights)
+    given = ops.PixelMap("given", y)
+    ops.step(given, finite, x0, network_input, None, keys=torch.tensor([1]), levels=levels, most=1)
     assert torch.equal(finite, y)
     assert torch.equal(x0, y)
 
@@ -138,9 +138,9 @@ def test_launches_and_allocations_between_two_network_calls(task, launches, allo
     recorder, edm = Recorder(), denoiser()
     evaluate = edm.evaluate
 
-    def marked(scaled, sigma):
+    def marked(scaled, condition):
         recorder.listening = False
-        F = evaluate(scaled, sigma)
+        F = evaluate(scaled, condition)
         recorder.listening, recorder.calls = True, getattr(recorder, "calls", 0) + 1
         if recorder.calls == 2:  # the first step prepares
             recorder.launches, recorder.allocations = [], []
@@ -158,7 +158,8 @@ def test_launches_and_allocations_between_two_network_calls(task, launches, allo
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"x": torch.zeros(1, 3, 8, 8).double()}, "x0 is torch.float32 but x is torch.float64"),
+        ({"x": torch.zeros(1, 3, 8, 8).double()}, "x is torch.float64: the fused step is for float32"),
+        ({"x0": torch.zeros(1, 3, 8, 8).double()}, "x0 is torch.float64 but x is torch.float32"),
         ({"F": torch.zeros(1, 3, 8, 8).half()}, "F is torch.float16: F and network_input must both be"),
         ({"F": torch.zeros(1, 3, 8, 8).to(memory_format=torch.channels_last)}, "F has strides"),
         ({"network_input": torch.zeros(1, 3, 8, 9)}, "network_input has shape"),
@@ -174,14 +175,18 @@ def test_bad_tensors(change, sentence):
         "network_input": zeros(),
         "keys": torch.zeros(1).long(),
     } | change
-    local_map, weights = ops.PixelMap("diagonal_map", zeros(), torch.ones(1, 1, 8, 8)), lf.local_map.Weights(0, 1, 1, 1)
+    local_map = ops.PixelMap("diagonal_map", zeros(), (torch.ones(1, 1, 8, 8),))
+    levels = levels_row(lf.local_map.Weights(0, 1, 1, 1), (1, 0, 0, 0, 1))
     with pytest.raises(lf.InputError, match=sentence):
-        ops.step(local_map, *given.values(), 0, ops.Between(1, 0, 0, 0, 1), weights, backend="cpu")
+        ops.step(local_map, **given, levels=levels, most=1, backend="cpu")
 
 
-def test_without_a_native_backend_the_reasons_are_given(monkeypatch):
-    monkeypatch.setattr(dispatch, "native", lambda: "the native extension is not built")
-    x = torch.zeros(1, 3, 8, 8)
-    arguments = (ops.PixelMap("given", x), None, x, x, x, torch.zeros(1).long(), 0, ops.Between(1, 0, 0, 0, 1))
-    with pytest.raises(lf.InputError, match=r"step cannot run on cpu tensors here: .*cpu: the native extension is not"):
-        ops.step(*arguments, lf.local_map.Weights(0, 1, 1, 1))
+def test_without_a_native_backend_the_form_runs_and_the_reason_is_given(monkeypatch):
+    monkeypatch.setattr(backends, "native", lambda: "the native extension is not built")
+    x, x0, network_input = torch.zeros(3, 1, 3, 8, 8)
+    given = ops.PixelMap("given", torch.ones(1, 3, 8, 8))
+    named = {"keys": torch.zeros(1).long(), "levels": levels_row(lf.local_map.Weights(0, 1, 1, 1), (1, 0, 0, 0, 1))}
+    ops.step(given, x, x0, network_input, None, **named, most=1)
+    assert torch.equal(network_input, given.y)
+    with pytest.raises(lf.InputError, match="backend 'cpu' cannot run here: the native extension is not built"):
+        ops.step(given, x, x0, network_input, None, **named, most=1, backend="cpu")
