@@ -104,11 +104,11 @@ class Problem:
             return self._in_parts(D, known)
 
     def _in_parts(self, D: Tensor, weights: WeightTable) -> Tensor:
-        """Image by image where the operator asks for that, and on a CPU, whose products and transforms depend in their
-        last digits on how many images they are given; large ones channel by channel."""
-        operator, alike = self.operator, self.operator.batch == len(weights.values) == 1
+        """Image by image on a CPU, where the last digits of products and transforms depend on how many images there are;
+        large images channel by channel."""
+        operator = self.operator
         by_channel = operator.channelwise and D[0, 0].numel() > LARGE_IMAGE if len(D) else False
-        by_image = len(D) > 1 and (D.device.type == "cpu" or (operator.one_weight and not alike))
+        by_image = len(D) > 1 and D.device.type == "cpu"
         if not (by_image or by_channel):
             return operator.local_map(D, self.data, weights)
         x = torch.empty_like(D)

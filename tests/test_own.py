@@ -85,7 +85,7 @@ def test_bad_callables():
     with pytest.raises(lf.InputError, match="leave out linear and adjoint"):
         make(blur, SHAPE, linear=True, gradient=lambda x, y: x)
     with pytest.raises(lf.InputError, match=r"shape must be \(channels, height, width\)"):
-        make(blur, (24, 32))
+        make(blur, (24,))
     operator = make(blur, SHAPE, adjoint=lambda r: -blur_adjoint(r))
     with pytest.raises(lf.InputError, match="the adjoint of the operator of a callable does not belong to its A: <A x"):
         operator.check_adjoint()
@@ -94,7 +94,7 @@ def test_bad_callables():
         lf.local_map.solve(operator, x, operator.measure(x), WEIGHTS)
     with pytest.raises(lf.InputError, match=r"has shape \[1, 3, 24, 32\]"):
         lf.local_map.solve(operator, x, x, WEIGHTS)
-    with pytest.raises(lf.InputError, match="no preset for 'the operator of a callable'"):
+    with pytest.raises(lf.InputError, match="no preset 'natural' for the operator of a callable"):
         lf.restore(operator.measure(x), operator)
 
 
