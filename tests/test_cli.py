@@ -12,8 +12,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import lmaps_fast as lf
-from lmaps_fast.files import image
 from lmaps_fast.apps.cli import main
+from lmaps_fast.files import image
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "astronaut.png"
 

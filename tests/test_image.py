@@ -7,8 +7,7 @@ import torch
 from PIL import Image
 
 import lmaps_fast as lf
-from lmaps_fast.files import image
-from lmaps_fast.files import jpeg_file
+from lmaps_fast.files import image, jpeg_file
 from lmaps_fast.operators.jpeg_restoration import JpegRestoration
 
 RNG = np.random.default_rng(0)

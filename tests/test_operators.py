@@ -141,7 +141,11 @@ def test_a_jpeg_measurement_is_a_fixed_point_of_its_operator():
         ("gaussian_deblurring", {"sigma": 20}, "the kernel reaches 80 pixels but a side of the image has 40"),
         ("inpainting_box", {"box": (30, 0, 20, 20)}, "leaves the image"),
         ("inpainting_random", {"missing": 1.0}, "missing must be a share"),
-        ("inpainting_random", {"mask": torch.ones(40, 50)}, r"the mask has shape \[40, 50\] but the image is \[3, 40, 56\]"),
+        (
+            "inpainting_random",
+            {"mask": torch.ones(40, 50)},
+            r"the mask has shape \[40, 50\] but the image is \[3, 40, 56\]",
+        ),
         ("inpainting_random", {"mask": torch.zeros(40, 56)}, "hides every pixel"),
         ("inpainting_box", {"mask": torch.full((40, 56), float("nan"))}, "NaN"),
         ("jpeg_restoration", {"quality": 0}, "quality must be from 1 to 100"),
