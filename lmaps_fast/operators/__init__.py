@@ -3,6 +3,8 @@
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 
+import torch
+
 from lmaps_fast.errors import InputError
 from lmaps_fast.noise import OPERATOR, seed_of
 from lmaps_fast.operators.base import ABILITIES, Linear, Operator, stack
@@ -101,7 +103,8 @@ def create(task: str, shape: Sequence[int], **arguments: object) -> Operator:
         raise InputError(
             f"the image is {shape[2]}x{shape[1]}: the smallest that can be restored is 16x16, so enlarge or pad it"
         )
-    return factory(task)(shape, **arguments)
+    with torch.inference_mode(False):  # what is made inside could have no gradients outside
+        return factory(task)(shape, **arguments)
 
 
 __all__ = [

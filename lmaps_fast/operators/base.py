@@ -92,7 +92,9 @@ class Operator:
         """Keep numbers, [1 or B, ...], as the attribute `name`, rounded once from the precision they were computed in
         to `dtype`, the operator's unless given."""
         wanted = dtype or (door.complex_of(self.dtype) if value.is_complex() else self.dtype)
-        setattr(self, name, value.to(self.device, wanted).contiguous())
+        with torch.inference_mode(False):  # autograd takes no tensor that was made in inference mode
+            value = value.clone() if value.is_inference() else value
+            setattr(self, name, value.to(self.device, wanted).contiguous())
         self._numbers = (*self._numbers, name)
 
     @property

@@ -32,7 +32,7 @@ class InpaintingBox(Diagonal):
     # With less sigma_max holes stay open; with more, large holes drift off over many calls.
     presets: ClassVar = {
         "paper": Preset(200, 100, 0.02, 0.5, 50),
-        "natural": Preset(20, 100, 0.04, 0.5, 25, 5.0, 0.019, start="measurement"),
+        "natural": Preset(20, 100, 0.04, 0.5, 25, sigma_max=5.0, sigma_min=0.019, start="measurement"),
     }
 
     def __init__(

@@ -30,7 +30,7 @@ class InpaintingRandom(Diagonal):
     name = "inpainting_random"
     presets: ClassVar = {
         "paper": Preset(200, 100, 0.01, 0.22, 100),
-        "natural": Preset(20, 100, 0.08, 0.22, 12, 1.5, 0.019, start="measurement"),
+        "natural": Preset(20, 100, 0.08, 0.22, 12, sigma_max=1.5, sigma_min=0.019, start="measurement"),
     }
 
     def __init__(

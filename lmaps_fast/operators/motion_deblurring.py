@@ -24,7 +24,7 @@ class Motion:
     name = "motion_deblurring"
     presets: ClassVar = {
         "paper": Preset(200, 100, 0.01, 0.25, 100),
-        "natural": Preset(20, 100, 0.02, 0.25, 50, 0.15, 0.012, start="measurement"),
+        "natural": Preset(20, 100, 0.02, 0.25, 50, sigma_max=0.15, sigma_min=0.012, start="measurement"),
     }
 
 

@@ -51,7 +51,7 @@ class NonlinearDeblurring(Autograd):
     # The real network is not at hand to tune on: the paper's weights with fewer, longer steps.
     presets: ClassVar = {
         "paper": Preset(200, 100, 0.02, 0.05, 1),
-        "natural": Preset(20, 10, 0.2, 0.05, 1, 1.0, 0.03, start="measurement"),
+        "natural": Preset(20, 10, 0.2, 0.05, 1, sigma_max=1.0, sigma_min=0.03, start="measurement"),
     }
 
     code_term: Tensor
@@ -80,7 +80,8 @@ class NonlinearDeblurring(Autograd):
         source = f"seed {seed}" if weights is None else hashlib.sha256(Path(weights).read_bytes()).hexdigest()
         self.network = Fixed(network.requires_grad_(False), source)
         code = torch.from_numpy(np.random.RandomState(0).randn(1, bkse.CODE_CHANNELS, 2, 2) * 1.2)
-        self.number("code_term", network.code_term(code.to(self.device, self.dtype), *self.shape[1:]))
+        with without_autocast(self.device.type):
+            self.number("code_term", network.code_term(code.to(self.device, self.dtype), *self.shape[1:]))
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
         other = super().to(device, dtype)

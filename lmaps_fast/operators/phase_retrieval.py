@@ -36,7 +36,7 @@ class PhaseRetrieval(Operator):
     presets: ClassVar = {
         "paper": Preset(200, 100, 0.1, 10, 0.3),
         # By a grid over k1, lr k2, sigma_max and sigma_min on six crops of 96x96.
-        "natural": Preset(20, 100, 0.1, 0.3, 30, 10.0, 0.05),
+        "natural": Preset(20, 100, 0.1, 0.3, 30, sigma_max=10.0, sigma_min=0.05),
     }
 
     def __init__(
