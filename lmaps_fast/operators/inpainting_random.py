@@ -24,7 +24,7 @@ class InpaintingRandom(Diagonal):
         mask: what is known, a tensor (1 = known), or an image file (white = known); default: drawn.
         dtype, device: of the images; default float32, "cpu".
 
-    Errors: InputError for a share outside this range and for a mask that does not fit.
+    Errors: InputError for a share outside this range, for a mask that does not fit, and for both at once.
     """
 
     name = "inpainting_random"
@@ -42,6 +42,8 @@ class InpaintingRandom(Diagonal):
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
+        if mask is not None and missing is not None:
+            raise InputError("a mask says itself which pixels are missing: leave mask or missing out")
         super().__init__(shape, mask_of(mask) if mask is not None else self.draw(shape, seed, missing), dtype, device)
 
     @staticmethod

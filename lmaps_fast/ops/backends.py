@@ -108,7 +108,6 @@ def automatic(device: str) -> str:
     return next(name for name in (*AUTOMATIC.get(device, ()), "torch") if unavailable(name, device) is None)
 
 
-@torch.compiler.assume_constant_result
 def choose(backend: str | None, device: str) -> str:
     """The backend of a leaf operation on tensors of this device type. torch.compile takes what holds as it traces.
 
@@ -123,3 +122,7 @@ def choose(backend: str | None, device: str) -> str:
     if reason := unavailable(name, device):
         raise InputError(f"backend {name!r} cannot run here: {reason}")
     return name
+
+
+# As torch.compiler.assume_constant_result does, which imports torch._dynamo, and that triton: a second for each import.
+choose._dynamo_marked_constant = True  # type: ignore[attr-defined]
