@@ -18,10 +18,20 @@ class CMakeBuild(build_ext):
     """Configures afresh on each call: a cache kept from an isolated build names a ninja that is gone."""
 
     def build_extension(self, ext: Extension) -> None:
+        # CMake is the judge of compilers, and says itself what it misses. What then does not compile is an error.
+        build = (Path(self.build_temp) / "cmake").resolve()
+        if not ((REQUIRED or shutil.which("cmake")) and self.configure(build)):
+            print("lmaps_fast: no C++ compiler, installed without native kernels: everything runs in PyTorch")
+            return
+        subprocess.run(["cmake", "--build", str(build)], check=True)
+        target = Path(self.get_ext_fullpath(ext.name)).resolve()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(next(build.glob("_C.*so")), target)
+
+    def configure(self, build: Path) -> bool:
+        """Whether a build for this machine can be made."""
         import pybind11
 
-        target = Path(self.get_ext_fullpath(ext.name)).resolve()
-        build = (Path(self.build_temp) / "cmake").resolve()
         shutil.rmtree(build, ignore_errors=True)
         configure = [
             "cmake", "-S", str(ROOT), "-B", str(build), "-G", "Ninja",
@@ -30,14 +40,7 @@ class CMakeBuild(build_ext):
             f"-DLMAPS_FAST_CUDA={os.environ.get('LMAPS_FAST_CUDA', 'auto')}",
             *os.environ.get("CMAKE_ARGS", "").split(),
         ]  # fmt: skip
-        # CMake is the judge of compilers, and says itself what it misses. What then does not compile is an error.
-        found = REQUIRED or shutil.which("cmake")
-        if not (found and subprocess.run(configure, check=REQUIRED).returncode == 0):
-            print("lmaps_fast: no C++ compiler, installed without native kernels: everything runs in PyTorch")
-            return
-        subprocess.run(["cmake", "--build", str(build)], check=True)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(next(build.glob("_C.*so")), target)
+        return subprocess.run(configure, check=REQUIRED).returncode == 0
 
 
 setup(ext_modules=[Extension("lmaps_fast._C", sources=[], optional=not REQUIRED)], cmdclass={"build_ext": CMakeBuild})

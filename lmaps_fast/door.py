@@ -79,17 +79,24 @@ def without_autocast(kind: str) -> Any:
     return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
-def product(*factors: Tensor) -> Tensor:
-    """factors[0] @ factors[1] @ ..., from the left, in full precision: no autocast, no TF32 and no bfloat16."""
+@contextmanager
+def full_precision(kind: str) -> Iterator[None]:
+    """Products in their own type: no autocast, no TF32 and no bfloat16. kind: the type of the device."""
     precision = torch.get_float32_matmul_precision()
     if precision != "highest":
         torch.set_float32_matmul_precision("highest")
     try:
-        with without_autocast(factors[0].device.type):
-            out = factors[0]
-            for factor in factors[1:]:
-                out = out @ factor
-            return out
+        with without_autocast(kind):
+            yield
     finally:
         if precision != "highest":
             torch.set_float32_matmul_precision(precision)
+
+
+def product(*factors: Tensor) -> Tensor:
+    """factors[0] @ factors[1] @ ..., from the left, in full precision."""
+    with full_precision(factors[0].device.type):
+        out = factors[0]
+        for factor in factors[1:]:
+            out = out @ factor
+        return out

@@ -4,6 +4,7 @@ x0 = argmin_x  lam/2 |x - D|^2 + (1 - lam) k2/2 |A(x) - y|^2,   K gradient steps
 """
 
 import copy
+import math
 from itertools import product
 from typing import Any
 
@@ -97,25 +98,24 @@ class Problem:
     def __call__(self, D: Tensor, weights: AnyWeights) -> Tensor:
         known = table(weights, D.device)
         with backends.use_backend(self.backend):
-            if not self.collapsed:
-                return gradient_descent(self.operator, D, self.data, known)
             if self.pixel_map is not None:
                 return self.pixel_map(D, known)
             return self._in_parts(D, known)
 
     def _in_parts(self, D: Tensor, weights: WeightTable) -> Tensor:
-        """Image by image where the operator asks for that, and on a CPU, whose products and transforms depend in their
-        last digits on how many images they are given; large ones channel by channel."""
-        operator, alike = self.operator, self.operator.batch == len(weights.values) == 1
-        by_channel = operator.channelwise and D[0, 0].numel() > LARGE_IMAGE if len(D) else False
-        by_image = len(D) > 1 and (D.device.type == "cpu" or (operator.one_weight and not alike))
+        """Image by image on a CPU, where the last digits of products and transforms depend on the size of the batch;
+        large images channel by channel."""
+        operator = self.operator
+        solved = type(operator).local_map if self.collapsed else gradient_descent
+        by_channel = self.collapsed and operator.channelwise and math.prod(D.shape[2:]) > LARGE_IMAGE
+        by_image = len(D) > 1 and D.device.type == "cpu"
         if not (by_image or by_channel):
-            return operator.local_map(D, self.data, weights)
+            return solved(operator, D, self.data, weights)
         x = torch.empty_like(D)
         channels = [slice(c, c + 1) for c in range(D.shape[1])] if by_channel else [slice(None)]
         for n, channel in product(range(len(D)), channels):
             one = (slice(n, n + 1), channel)
-            x[one] = operator.image(n).local_map(D[one], self.data[one], weights.image(n))
+            x[one] = solved(operator.image(n), D[one], self.data[one], weights.image(n))
         return x
 
 

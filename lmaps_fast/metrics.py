@@ -36,13 +36,17 @@ LPIPS_VARIANTS = {
 
 
 def psnr(x: Tensor, reference: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB of each image, [B], of [B, C, H, W] in [-1, 1]: data range 1 after clipping."""
+    """Peak signal-to-noise ratio in dB of each image, [B]: data range 1 after clipping.
+
+    Args:
+        x, reference: images [B, C, *spatial] in and around [-1, 1].
+    """
     a, b = ((image / 2 + 0.5).clamp(0, 1) for image in (x, reference))
     return -10 * torch.log10((a - b).square().flatten(1).mean(1))
 
 
 def ssim(x: Tensor, reference: Tensor) -> Tensor:
-    """Structural similarity of each image, [B], of [B, C, H, W] in [-1, 1]: at most 1, and 1 for equal images.
+    """Structural similarity of each image, [B]: at most 1, and 1 for equal images.
 
     The mean over channels and over all places where the window fits of
 
@@ -51,6 +55,9 @@ def ssim(x: Tensor, reference: Tensor) -> Tensor:
     with means m, variances s^2 and covariance s_ab (population, not sample) under a Gaussian window of 11x11 and
     sigma 1.5, of images mapped to [0, 1] and clipped; float64 inside, and without a gradient. The image is not
     downsampled first; implementations that do (piq, from 384 pixels on) give other values there.
+
+    Args:
+        x, reference: images [B, C, H, W] in and around [-1, 1], of at least 11x11 pixels.
 
     Errors: InputError for shapes that differ, for images smaller than 11x11, and without scikit-image.
     Source: Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment", IEEE TIP 2004.
@@ -66,7 +73,7 @@ def ssim(x: Tensor, reference: Tensor) -> Tensor:
 
 @torch.no_grad()
 def lpips(x: Tensor, reference: Tensor, variant: str = "alex") -> Tensor:
-    """Learned perceptual distance of each image, [B], of [B, 1 or 3, H, W] in [-1, 1]: 0 for equal images.
+    """Learned perceptual distance of each image, [B]: 0 for equal images.
 
     The squared difference of unit-normalized features, weighted by the learned heads of v0.1, averaged over places
     and summed over layers; float32 inside, clipped images, grey as three equal channels. The variants give different
@@ -74,6 +81,10 @@ def lpips(x: Tensor, reference: Tensor, variant: str = "alex") -> Tensor:
 
     torchmetrics brings the heads. The ImageNet weights of the backbone are torchvision's file, which is never
     downloaded here: it must lie in `torch.hub.get_dir()`/checkpoints, and its SHA-256 is checked.
+
+    Args:
+        x, reference: images [B, 1 or 3, H, W] in and around [-1, 1], of at least 32x32 pixels.
+        variant: a name of `LPIPS_VARIANTS`; default "alex".
 
     Errors: InputError for an unknown variant, shapes that differ, images smaller than 32x32, a number of channels
     other than 1 or 3, a weights file that is missing or damaged, and without torchmetrics or torchvision.

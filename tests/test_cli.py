@@ -1,7 +1,10 @@
 """The command line, end to end, and bad input: one sentence, status 2, nothing written."""
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -12,8 +15,11 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import lmaps_fast as lf
-from lmaps_fast.files import image
+from lmaps_fast.apps import restore
 from lmaps_fast.apps.cli import main
+from lmaps_fast.denoisers import Natural
+from lmaps_fast.files import image, jpeg_file
+from lmaps_fast.ops.jpeg_codec import quality_tables
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "astronaut.png"
 
@@ -152,6 +158,48 @@ def test_tasks_lists_every_task_with_its_options(capsys):
         assert option in text
 
 
+def test_the_options_of_a_jpeg_file_that_degrade_writes(photo, tmp_path):
+    path = tmp_path / "out.jpg"
+    options = ["--task", "jpeg_restoration", "--quality", "20", "--subsampling", "4:2:2"]
+    assert main(["degrade", str(photo), "-o", str(path), *options]) == 0
+    file = jpeg_file.read(path)
+    assert torch.equal(file.tables, quality_tables(20))
+    assert file.subsampling == "4:2:2"
+
+
+def test_options_of_the_restorer_reach_it(photo, tmp_path, monkeypatch):
+    seen = {}
+
+    class Spy(lf.Restorer):
+        def __init__(self, *arguments, **options):
+            seen.update(options)
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr(restore.SET_UP, "function", Spy)
+    given = "--task denoising --solver lmaps --steps 2 --preset natural --backend torch --tile 64 --runs 2 --noise .1"
+    command = ["restore", str(photo), "-o", str(tmp_path / "out.png"), *given.split(), "--no-graphs"]
+    assert main(command) == 0
+    assert {type(seen.pop(name)) for name in ("operator", "denoiser")} == {lf.operators.REGISTRY["denoising"], Natural}
+    numbers = {"steps": 2, "tile": 64, "runs": 2, "noise": 0.1, "graphs": False}
+    assert seen == {"solver": "lmaps", "preset": "natural", "backend": "torch", **numbers}
+    seen.clear()
+    assert main([*command[:6], "--steps", "2"]) == 0
+    assert seen.keys() == {"operator", "denoiser", "steps"}  # what is not given is left to the restorer
+
+
+def test_the_module_is_the_command(tmp_path):
+    run = subprocess.run([sys.executable, "-m", "lmaps_fast", "--version"], capture_output=True, text=True, check=True)
+    assert run.stdout == f"lmaps-fast {lf.__version__}\n"
+
+
+def test_the_command_line_is_light_to_import():
+    heavy = "'triton', 'torch._dynamo', 'matplotlib', 'skimage', 'deepinv', 'azula', 'diffusers', 'torchvision'"
+    code = f"import lmaps_fast.apps.cli, sys; print([name for name in ({heavy}) if name in sys.modules])"
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert run.stdout == "[]\n"
+
+
 def test_tiles_from_the_command_line(photo, tmp_path):
     whole, tiled = tmp_path / "whole.png", tmp_path / "tiled.png"
     task = ["--task", "inpainting_random", "--missing", ".4", "--steps", "3"]
@@ -177,11 +225,19 @@ def test_info_names_what_runs(capsys):
         assert word in text
 
 
+def contents(folder):
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
 def bad_files(folder):
+    (folder / "new").mkdir()
     (folder / "text.png").write_text("no image")
     Image.fromarray(np.zeros((200, 200, 3), np.uint8)).save(folder / "cut.jpg")
     (folder / "cut.jpg").write_bytes((folder / "cut.jpg").read_bytes()[:700])
     (folder / "text.npy").write_text("no array")
+    Image.new("RGB", (96, 80)).save(folder / "photo.jpg")
+    Image.new("L", (5, 5), 255).save(folder / "odd.png")
+    Image.new("L", (96, 80), 255).save(folder / "mask.png")
     Image.new("RGB", (15, 40)).save(folder / "tiny.png")
     Image.new("L", (4, 4), 255).save(folder / "tiny_even.png")
     Image.new("L", (5, 5), 0).save(folder / "tiny_black.png")
@@ -198,7 +254,7 @@ def bad_files(folder):
         ("restore text.png -o out.png --task denoising", "not an image"),
         ("restore none.png -o out.png --task denoising", "no such file"),
         ("restore cut.jpg -o out.png --task jpeg_restoration", "damaged or cut short"),
-        ("restore photo.png -o out.png --task inpainting_box --mask mask_size.png", "the mask is 50x50"),
+        ("restore photo.png -o out.png --task inpainting_box --mask mask_size.png", "the mask has shape [50, 50]"),
         ("restore photo.png -o out.png --task inpainting_box --mask mask_black.png", "hides every pixel"),
         ("restore nan.tif -o out.png --task denoising", "convert it to 8 or 16 bits"),
         ("restore photo.png -o out.png --task sharpen", "unknown task 'sharpen': choose one of"),
@@ -211,7 +267,7 @@ def bad_files(folder):
         ("restore photo.png -o out.png --task denoising --prior nothing", "neither a prior"),
         ("restore photo.png -o out.png --task denoising --sigma 3", "has no parameter 'sigma'"),
         ("restore photo.png -o out.png --task denoising --steps none", "invalid int value"),
-        ("restore photo.png -o out.png --task denoising --device cuda", "torch finds no GPU"),
+        ("restore photo.png -o out.png --task denoising --device cuda", "device 'cuda' cannot be used here"),
         ("restore photo.png -o out.png --task denoising --metrics tiny.png", "differ in channels or size"),
         ("restore photo.png -o out.png --task jpeg_restoration", "not a JPEG file: give its quality"),
         ("restore photo.png tiny.png -o out.png --task denoising", "several inputs need an existing folder"),
@@ -223,9 +279,23 @@ def bad_files(folder):
         ("degrade photo.png -o out.png --task motion_deblurring --kernel tiny_even.png", "two odd sides"),
         ("degrade photo.png -o out.png --task motion_deblurring --kernel tiny_black.png", "zero everywhere"),
         ("restore photo.png -o out.png --task denoising --tile 70", "multiple of 8"),
-        ("restore photo.png -o out.png --task denoising --runs 0", "runs must be at least 1"),
-        ("degrade photo.png -o out.png --task denoising --noise -1", "noise must not be negative"),
+        ("restore photo.png -o out.png --task denoising --runs 0", "runs must be a whole number, at least 1"),
+        ("degrade photo.png -o out.png --task denoising --noise -1", "noise must be finite and not negative"),
         ("degrade photo.png -o out.jpg --task jpeg_restoration --quality 0", "quality must be from 1 to 100"),
+        ("restore photo.png -o out.png --task inpainting_random --missing .5 --mask mask.png", "leave mask or missing"),
+        ("restore photo.png -o out.png --task inpainting_box --box 1 2 3 4 --mask mask.png", "leave mask or box out"),
+        ("degrade photo.png -o out.png --task motion_deblurring --intensity 1 --kernel odd.png", "or kernel out"),
+        ("restore photo.png -o out.png --task super_resolution --mask mask.png", "has no parameter 'mask'"),
+        ("restore photo.jpg -o out.png --task jpeg_restoration --sigma 3", "has no parameter 'sigma'"),
+        ("restore photo.jpg -o out.png --task jpeg_restoration --subsampling 4:2:2", "carries its own subsampling"),
+        ("restore photo.jpg -o out.png --task jpeg_restoration --noise .1", "leave noise out"),
+        ("restore photo.png -o out.png --task quantization --noise .1", "leave noise out"),
+        ("restore photo.png -o out.png --task denoising --noise .1 --solver pigdm --preset paper", "leave preset out"),
+        ("restore photo.png -o out.png --task denoising --noise .1 --solver daps", "leave noise out"),
+        ("restore photo.png -o out.png --task denoising --noise .1 --preset paper", "leave noise out"),
+        ("degrade photo.png -o out.jpg --task jpeg_restoration --noise .1", "leave noise out"),
+        ("restore photo.png -o out.png --task denoising --graphs", "CUDA graphs need an operator on a GPU"),
+        ("restore photo.jpg tiny.png -o new --task denoising --metrics photo.png", "--metrics compares one image"),
         ("polish photo.png", "invalid choice"),
         ("restore", "required"),
     ],
@@ -235,12 +305,12 @@ def test_bad_input(arguments, sentence, photo, tmp_path, capsys, monkeypatch):
         pytest.skip("there is a GPU")
     bad_files(tmp_path)
     monkeypatch.chdir(tmp_path)
-    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    before = contents(tmp_path)
     assert main(arguments.split()) == 2
     error = capsys.readouterr().err
     assert sentence in error
     assert error.count("\n") == 1
-    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert contents(tmp_path) == before
 
 
 def test_no_half_written_file_when_the_disk_is_full(tmp_path, monkeypatch):

@@ -7,7 +7,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import lmaps_fast as lf
 from lmaps_fast import ops
-from lmaps_fast.ops import backends
 from lmaps_fast.denoisers import EDM
 from lmaps_fast.noise import SAMPLER, keys
 

@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 
 import lmaps_fast as lf
-from lmaps_fast.files import image
-from lmaps_fast.files import jpeg_file
+from lmaps_fast.files import image, jpeg_file
 from lmaps_fast.operators.jpeg_restoration import JpegRestoration
+from lmaps_fast.ops.jpeg_codec import quality_tables
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (20, 30, 3), np.uint8)
@@ -80,7 +80,7 @@ def test_a_jpeg_file_gives_back_its_tables_and_coefficients(tmp_path, subsamplin
     Image.fromarray(smooth(*size)).save(path, quality=20, subsampling=subsampling)
     file = jpeg_file.read(path)
     assert file.subsampling == subsampling
-    assert torch.equal(file.tables, lf.operators.jpeg_codec.quality_tables(20))
+    assert torch.equal(file.tables, quality_tables(20))
     operator, y = JpegRestoration.from_file(path)
     assert y.shape == (1, 3, *size)
     # The planes that were decoded lie within rounding of the coefficients found again.
@@ -127,3 +127,11 @@ def test_outputs_that_cannot_be_written(tmp_path):
         with pytest.raises(lf.InputError, match=sentence):
             image.write(path, picture)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_files_are_as_readable_as_others_and_nothing_of_the_process_changes(tmp_path, monkeypatch):
+    plain, written = tmp_path / "plain", tmp_path / "out.png"
+    plain.touch()
+    monkeypatch.setattr("os.umask", None)  # threads share it
+    image.write(written, image.Picture(torch.zeros(1, 3, 16, 16)))
+    assert written.stat().st_mode == plain.stat().st_mode

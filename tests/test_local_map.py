@@ -17,8 +17,8 @@ from conftest import (
 )
 
 import lmaps_fast as lf
-from lmaps_fast.ops import backends
 from lmaps_fast.operators.structures import Kronecker
+from lmaps_fast.ops import backends
 
 HAS_NATIVE = not isinstance(backends.native(), str)
 

@@ -102,8 +102,8 @@ def test_tensors_are_those_of_the_public_file(operator):
         expected[f"{name}.weight"] = shape
         if has_bias:
             expected[f"{name}.bias"] = (shape[1] if ".up." in name else shape[0],)
-    assert {key: tuple(value.shape) for key, value in operator.network.state_dict().items()} == expected
-    assert sum(p.numel() for p in operator.network.parameters()) == 23_662_531
+    assert {key: tuple(value.shape) for key, value in operator.network.module.state_dict().items()} == expected
+    assert sum(p.numel() for p in operator.network.module.parameters()) == 23_662_531
 
 
 def test_network_is_the_published_one_at_256(state, tmp_path):

@@ -85,7 +85,7 @@ def test_bad_callables():
     with pytest.raises(lf.InputError, match="leave out linear and adjoint"):
         make(blur, SHAPE, linear=True, gradient=lambda x, y: x)
     with pytest.raises(lf.InputError, match=r"shape must be \(channels, height, width\)"):
-        make(blur, (24, 32))
+        make(blur, (24,))
     operator = make(blur, SHAPE, adjoint=lambda r: -blur_adjoint(r))
     with pytest.raises(lf.InputError, match="the adjoint of the operator of a callable does not belong to its A: <A x"):
         operator.check_adjoint()
@@ -94,7 +94,7 @@ def test_bad_callables():
         lf.local_map.solve(operator, x, operator.measure(x), WEIGHTS)
     with pytest.raises(lf.InputError, match=r"has shape \[1, 3, 24, 32\]"):
         lf.local_map.solve(operator, x, x, WEIGHTS)
-    with pytest.raises(lf.InputError, match="no preset for 'the operator of a callable'"):
+    with pytest.raises(lf.InputError, match="no preset 'natural' for the operator of a callable"):
         lf.restore(operator.measure(x), operator)
 
 
@@ -126,3 +126,29 @@ def test_nonlinear_physics_of_deepinv(physics):
     operator = lf.operators.from_deepinv(hdr, SHAPE, dtype=torch.float64)
     assert isinstance(operator, Autograd)
     compare_with_loop(operator, 0.0)
+
+
+SETTINGS = {"lmaps": {"preset": lf.Preset(4, 60, 0.5, 0.25, 2.0, sigma_max=2.0, sigma_min=0.05)}, "daps": {"lr": 1e-5}}
+
+
+@pytest.mark.parametrize("solver", ["lmaps", "daps", "sitcom", "dps", "pigdm", "tmpd", "diffpir"])
+def test_every_solver_takes_an_affine_operator_for_what_it_is(physics, solver):
+    """A(x) = B x + c with the measurement y is B with y - c: directions must not be given the constant."""
+    kernel = torch.rand(1, 1, 5, 5, generator=torch.Generator().manual_seed(0))
+    blur = physics.Blur(filter=kernel / kernel.sum(), padding="circular")
+    affine = lf.operators.from_deepinv(blur, SHAPE)
+    linear = lf.operators.from_callable(lambda x: blur.A(x / 2), SHAPE, adjoint=lambda r: blur.A_adjoint(r) / 2)
+    y = affine.measure(photo_like(2, SHAPE, torch.float32), noise=0.02)
+    constant = affine(torch.zeros(1, *SHAPE))
+    assert constant.abs().max() > 0.1
+    assert affine.check_adjoint() < 1e-5
+
+    def prior(x, sigma):
+        return x / (1 + sigma**2)
+
+    options = {"steps": 4, "seed": 1, "solver": solver, **SETTINGS.get(solver, {})}
+    settings = lf.solvers.REGISTRY[solver].published("gaussian_deblurring")
+    options.setdefault("preset", settings)
+    one, other = (lf.restore(v, op, prior, **options) for v, op in ((y, affine), (y - constant, linear)))
+    assert one.isfinite().all()
+    torch.testing.assert_close(one, other, rtol=5e-3, atol=5e-3)

@@ -8,9 +8,9 @@ import torch
 from conftest import COLLAPSED, photo_like
 
 import lmaps_fast as lf
+from lmaps_fast.levels import polynomial
 from lmaps_fast.operators import structures
 from lmaps_fast.renoise import SAMPLER, Noise
-from lmaps_fast.levels import polynomial
 from lmaps_fast.solvers import published, sample
 from lmaps_fast.solvers.daps import DAPS, DAPSSettings
 

@@ -12,8 +12,8 @@ import torch
 from conftest import photo_like
 
 import lmaps_fast as lf
-from lmaps_fast.renoise import SAMPLER, Noise
 from lmaps_fast.levels import ddpm_levels
+from lmaps_fast.renoise import SAMPLER, Noise
 from lmaps_fast.solvers import ddnm, ddrm, diffpir, pigdm, sample, tmpd
 
 SHAPE, SIDE = (1, 16, 16), 16

@@ -105,7 +105,7 @@ def test_krylov_keeps_its_tolerance_with_few_applications(tolerance, generator):
     D, y = x + 0.2 * torch.randn(x.shape, generator=generator, dtype=torch.float64), operator.measure(x)
     applications, normal = [], operator.normal
     for sigma in (10.0, 1.0, 0.1):
-        weights = lf.presets.get("motion_deblurring", "paper").weights(sigma)
+        weights = lf.operators.preset("motion_deblurring", "paper").weights(sigma)
         loop = lf.local_map.gradient_descent(operator, D, y, weights)
         operator.local_map(D, y, weights)
         operator.normal = lambda v: applications.append(1) or normal(v)

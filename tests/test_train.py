@@ -12,13 +12,13 @@ from conftest import photo_like
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from lmaps_fast.files import image
 from lmaps_fast.apps import training
+from lmaps_fast.apps.training import checkpoint, objective, teacher
+from lmaps_fast.apps.training.photographs import Photographs, assemble
 from lmaps_fast.denoisers import EDM, Natural, natural
 from lmaps_fast.denoisers.natural import UNet
 from lmaps_fast.errors import InputError
-from lmaps_fast.apps.training import checkpoint, objective, teacher
-from lmaps_fast.apps.training.photographs import Photographs, assemble
+from lmaps_fast.files import image
 
 TINY = {"channels": (8, 8, 8), "blocks": 1, "batch": 4, "crop": 16}
 

@@ -9,7 +9,7 @@ namespace LMAPS_NAMESPACE {
 constexpr int kLaneThreads = 256;
 
 template <typename Thread>
-__global__ void __launch_bounds__(kLaneThreads)
+__global__ void __launch_bounds__(kLaneThreads, Thread::kResident)
     each_lane(const __grid_constant__ Thread thread, int64_t images, int64_t count) {
   const int64_t i = blockIdx.x * int64_t(kLaneThreads) + threadIdx.x;
   if (i >= count) return;

@@ -1,5 +1,5 @@
 // What one thread of the kernels without barriers does: the four pixels 64 apart whose normal numbers come from one
-// counter. Neighbouring lanes have neighbouring pixels.
+// counter. Neighbouring lanes have neighbouring pixels. kResident blocks of threads fit on a multiprocessor at least.
 #pragma once
 #include "../core/step.h"
 
@@ -18,6 +18,7 @@ LMAPS_FN int64_t lanes(int64_t pixels) { return (pixels + kNormals - 1) / kNorma
 
 template <typename T>
 struct AddNormalThread {
+  static constexpr int kResident = 8;
   NormalArguments a;
 
   LMAPS_FN void operator()(const Lane& at) const {
@@ -70,6 +71,7 @@ LMAPS_FN void write_step(const StepArguments& a, const Levels& levels, const Pla
 
 template <typename Functor>
 struct StepThread {
+  static constexpr int kResident = 3;
   StepArguments a;
 
   LMAPS_FN void operator()(const Lane& at) const {

@@ -5,15 +5,18 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lmaps_fast import denoisers, metrics
+from lmaps_fast import metrics
+from lmaps_fast.apps.options import DEVICE, PRIOR, Options
 from lmaps_fast.denoisers import Denoiser
 from lmaps_fast.errors import InputError
 from lmaps_fast.files import image
@@ -27,10 +30,15 @@ Figures = dict[float, float]
 
 
 def photographs(folder: str | os.PathLike) -> Iterator[tuple[str, Tensor]]:
-    """Name, and RGB pixels [1, 3, H, W] in [-1, 1], of each image in a folder and in those below, sorted by name.
+    """Name, and RGB pixels [1, 3, H, W] in [-1, 1], of each photograph, sorted by name.
 
     Grey images get three equal channels, alpha is left out. An image that cannot be read is skipped with a warning that
-    names it. Raises InputError for a folder that cannot be read, or without a single image that can.
+    names it.
+
+    Args:
+        folder: of photographs, those in the folders below included.
+
+    Errors: InputError for a folder that cannot be read, or without a single image that can.
     """
     root, paths = Path(folder), []
     if not root.is_dir():
@@ -67,9 +75,14 @@ def centre(pixels: Tensor, side: int) -> Tensor:
 def of_one_size(
     folder: str | os.PathLike, most: int | None = None, crop: int | None = None
 ) -> tuple[list[str], Tensor]:
-    """Names, and pixels [B, 3, H, W] in [-1, 1], of the first `most` photographs of a folder, or of their middles.
+    """Names, and pixels [B, 3, H, W] in [-1, 1], of photographs of one size.
 
-    Raises InputError unless they are of one size.
+    Args:
+        folder: of photographs, all of one size or none smaller than crop.
+        most: take so many of them, from the first on; default: all.
+        crop: take the middle of so many pixels a side; default: the whole.
+
+    Errors: InputError for other numbers, and for photographs that differ in size.
     """
     for name, value in (("--photographs", most), ("--crop", crop)):
         if value is not None and value < 1:
@@ -91,11 +104,17 @@ def evaluate(
 ) -> Figures:
     """Denoising PSNR in dB at each noise level: the mean, over the images, of PSNR(D(x + 2 sigma eps, 2 sigma), x).
 
-    images: [1, C, H, W] in [-1, 1], on the denoiser's device. sigmas: on the scale of images in [0, 1], which is the
-    usual one of such figures; the denoiser is called at 2 sigma, on its own scale. eps is a function of the image's
-    number alone, so two denoisers see the same noise, and a figure does not depend on which others are taken. The
-    result is clipped to [-1, 1] and not rounded. callback is called after each denoised image. Raises InputError for an
-    empty list of images and for levels that are not positive.
+    eps is a function of the image's number alone, so two denoisers see the same noise, and a figure does not depend on
+    which others are taken. The result is clipped to [-1, 1] and not rounded.
+
+    Args:
+        denoiser: (x, sigma) -> mean, for x in the scale of [-1, 1].
+        images: each [1, C, H, W] in [-1, 1], on the denoiser's device.
+        sigmas: positive, on the scale of images in [0, 1], which is the usual one of such figures; the denoiser is
+            called at 2 sigma, on its own scale. Default: nine from 5/255 to 5.
+        callback: called after each denoised image.
+
+    Errors: InputError for an empty list of images and for levels that are not positive.
     """
     if not images:
         raise InputError("there is no image to evaluate on: give at least one")
@@ -163,37 +182,52 @@ def level(text: str) -> float:
     return value
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """How a prior is evaluated.
+
+    Args:
+        sigmas: noise levels on the scale of images in [0, 1], for example 25/255 .5; default: nine from 5/255 to 5.
+        crop: take the middle of photographs that are wider or higher than so many pixels; default: the whole.
+        bm3d: evaluate BM3D as well (pip install bm3d, which is free for non-commercial use only).
+        json: a file, to write the table into as JSON; default: none.
+    """
+
+    sigmas: Sequence[Annotated[float, level]] = SIGMAS
+    crop: int | None = None
+    bm3d: bool = False
+    json: Path | None = None
+
+
+EVALUATION, PHOTOGRAPHS = Options(Evaluation), Options(photographs, folder="--images")
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `lmaps-fast evaluate-prior`, whose work is `run`."""
-    parser.add_argument("--images", required=True, type=Path, metavar="DIR", help="folder of photographs")
-    parser.add_argument("--prior", default="natural", metavar="P", help="name or file of the denoiser (natural)")
-    parser.add_argument("--sigmas", nargs="+", type=level, default=SIGMAS, metavar="S", help="on [0, 1]: 25/255 .5 ...")
-    parser.add_argument("--crop", type=int, metavar="PIXELS", help="take the middle of larger photographs (the whole)")
-    parser.add_argument("--bm3d", action="store_true", help="beside BM3D (pip install bm3d; non-commercial use only)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the table as JSON")
-    parser.add_argument("--device", help="cpu or cuda (a GPU if there is one)")
+    for options in (PHOTOGRAPHS, EVALUATION, PRIOR, DEVICE):
+        options.add_to(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Evaluate and print the table. arguments: of `add_arguments`."""
-    if arguments.crop is not None and arguments.crop < 1:
-        raise InputError(f"--crop must be a positive number of pixels, not {arguments.crop}")
-    if arguments.json is not None:
-        image.check_output(arguments.json, (".json",))
-    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    methods = {Path(arguments.prior).name: denoisers.load(arguments.prior, device)}
-    if arguments.bm3d:
+    """Print the denoising PSNR of a prior on a folder of photographs."""
+    wanted, device = EVALUATION.call(arguments), DEVICE.call(arguments)
+    if wanted.crop is not None and wanted.crop < 1:
+        raise InputError(f"--crop must be a positive number of pixels, not {wanted.crop}")
+    if wanted.json is not None:
+        image.check_output(wanted.json, (".json",))
+    name = Path(PRIOR.given(arguments).get("source", "natural")).name
+    methods = {name: PRIOR.call(arguments, device=device)}
+    if wanted.bm3d:
         methods["BM3D"] = bm3d()
     images = [
-        pixels.to(device) if arguments.crop is None else centre(pixels, arguments.crop).to(device)
-        for _, pixels in photographs(arguments.images)
+        pixels.to(device) if wanted.crop is None else centre(pixels, wanted.crop).to(device)
+        for _, pixels in PHOTOGRAPHS.call(arguments)
     ]
     results = {}
-    total = len(methods) * len(images) * len(arguments.sigmas)
+    total = len(methods) * len(images) * len(wanted.sigmas)
     with tqdm(total=total, desc="evaluate-prior", unit="image", leave=False, disable=None) as bar:
         for name, denoiser in methods.items():
-            results[name] = evaluate(denoiser, images, arguments.sigmas, bar.update)
+            results[name] = evaluate(denoiser, images, wanted.sigmas, bar.update)
     print(f"PSNR in dB, mean of {len(images)} photographs, sigma on [0, 1]\n{table(results)}")
-    if arguments.json is not None:
-        image.write_bytes(arguments.json, (as_json(results, len(images)) + "\n").encode())
-        print(arguments.json)
+    if wanted.json is not None:
+        image.write_bytes(wanted.json, (as_json(results, len(images)) + "\n").encode())
+        print(wanted.json)

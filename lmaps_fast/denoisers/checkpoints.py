@@ -46,11 +46,16 @@ def folder() -> Path:
 
 
 def download(name: str, sha256: str | None = None, to: Path | None = None) -> Path:
-    """Fetch a public checkpoint and check it; the path of the file. A transfer that broke off is taken up again.
+    """Fetch a public checkpoint and check it. A transfer that broke off is taken up again.
 
-    sha256: what the file must hash to, where none is published (of "ffhq"), or in place of the published one. Nothing
-    is fetched if the file is there already. Raises InputError for an unknown name, without a connection, and where the
-    file is not what it should be (it is removed then).
+    Args:
+        name: a name of `CHECKPOINTS`.
+        sha256: what the file must hash to, where none is published (of "ffhq"), or in place of the published one.
+        to: a folder; default: `folder()`.
+
+    Returns: the path of the file. Nothing is fetched if it is there already.
+    Errors: InputError for an unknown name, without a connection, and where the file is not what it should be (it is
+    removed then).
     """
     if name not in CHECKPOINTS:
         raise InputError(f"unknown checkpoint {name!r}: choose one of {', '.join(CHECKPOINTS)}")

@@ -2,6 +2,7 @@
 
 import io
 import os
+import secrets
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
@@ -195,14 +196,11 @@ def write_image(path: str | os.PathLike, picture: Image.Image, **options: object
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write to a temporary file beside `path`, then rename. Raises InputError if the disk refuses."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "xb") as file:
             file.write(data)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes files for the owner alone
         os.replace(temporary, path)
     except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise InputError(f"{path}: could not be written ({error.strerror})") from None

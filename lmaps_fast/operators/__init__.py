@@ -3,6 +3,8 @@
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 
+import torch
+
 from lmaps_fast.errors import InputError
 from lmaps_fast.noise import OPERATOR, seed_of
 from lmaps_fast.operators.base import ABILITIES, Linear, Operator, stack
@@ -50,6 +52,14 @@ def factory(task: str) -> Callable[..., Operator]:
     return getattr(REGISTRY[task], "create", REGISTRY[task])
 
 
+def check_parameters(task: str, names: Iterable[str]) -> None:
+    """Raise InputError for names that are no parameters of a task."""
+    allowed = parameters(task)
+    for name in names:
+        if name not in (*allowed, "seed", "dtype", "device"):
+            raise InputError(f"{task} has no parameter {name!r}: it takes {', '.join(allowed) or 'none'}")
+
+
 def preset(task: str, table: str = "paper") -> Preset:
     """The hyper-parameters of LMAPS for a task, in the table of that name: "paper" or "natural"."""
     factory(task)
@@ -80,28 +90,26 @@ def create(task: str, shape: Sequence[int], **arguments: object) -> Operator:
     """The operator of a task for images of shape (C, H, W), its parameters by keyword; see each class for them.
 
     Args:
-        task: a name of `REGISTRY`.
+        task: a name of `REGISTRY`; `lmaps-fast tasks` lists them with their parameters.
         shape: (C, H, W), 1 or 3 channels and at least 16x16 pixels.
         arguments: the task's own, and `dtype` and `device` (default float32, "cpu"). `seed` is accepted by every task,
             also by those that draw nothing.
 
     Errors: InputError for an unknown task or parameter and for values out of range.
     """
-    allowed = parameters(task)
+    check_parameters(task, arguments)
     if "seed" in arguments:
         seed_of(OPERATOR, arguments["seed"])  # type: ignore[arg-type]
-    if "seed" not in allowed:
+    if "seed" not in parameters(task):
         arguments.pop("seed", None)
-    for name in arguments:
-        if name not in (*allowed, "dtype", "device"):
-            raise InputError(f"{task} has no parameter {name!r}: it takes {', '.join(allowed) or 'none'}")
     if len(shape) != 3 or shape[0] not in (1, 3):
         raise InputError(f"shape must be (channels, height, width) with 1 or 3 channels, not {tuple(shape)}")
     if min(shape[1:]) < SMALLEST_SIDE:
         raise InputError(
             f"the image is {shape[2]}x{shape[1]}: the smallest that can be restored is 16x16, so enlarge or pad it"
         )
-    return factory(task)(shape, **arguments)
+    with torch.inference_mode(False):  # what is made inside could have no gradients outside
+        return factory(task)(shape, **arguments)
 
 
 __all__ = [
@@ -109,6 +117,7 @@ __all__ = [
     "Linear",
     "Operator",
     "blur",
+    "check_parameters",
     "create",
     "from_callable",
     "from_deepinv",

@@ -15,7 +15,7 @@ from lmaps_fast.errors import InputError
 from lmaps_fast.noise import MEASUREMENT, OPERATOR, keys
 from lmaps_fast.ops import PixelMap
 from lmaps_fast.presets import Preset, scaled_to
-from lmaps_fast.weights import WeightTable
+from lmaps_fast.weights import AnyWeights
 
 Real = float  # operators have a method of that name
 
@@ -63,7 +63,6 @@ class Operator:
     can: ClassVar[frozenset[str]] = frozenset()  # which of ABILITIES
     collapses: ClassVar[bool] = False  # whether it has `local_map`, the K-step iterate at the cost of about one step
     channelwise: ClassVar[bool] = False  # whether `local_map` may be called on single channels of D and of its data
-    one_weight: ClassVar[bool] = False  # whether `local_map` takes one operator and weights that the host knows
     recordable: ClassVar[bool] = True  # whether its work can be recorded in a CUDA graph
     runs: ClassVar[int] = 1  # how many restorations to make, of which the one that fits y best is kept
     image_like: bool = False  # whether y looks like an image of the same shape
@@ -93,7 +92,9 @@ class Operator:
         """Keep numbers, [1 or B, ...], as the attribute `name`, rounded once from the precision they were computed in
         to `dtype`, the operator's unless given."""
         wanted = dtype or (door.complex_of(self.dtype) if value.is_complex() else self.dtype)
-        setattr(self, name, value.to(self.device, wanted).contiguous())
+        with torch.inference_mode(False):  # autograd takes no tensor that was made in inference mode
+            value = value.clone() if value.is_inference() else value
+            setattr(self, name, value.to(self.device, wanted).contiguous())
         self._numbers = (*self._numbers, name)
 
     @property
@@ -185,7 +186,7 @@ class Operator:
         """The local MAP as one kernel, where it is one."""
         return None
 
-    def local_map(self, D: Tensor, data: Tensor, weights: WeightTable) -> Tensor:
+    def local_map(self, D: Tensor, data: Tensor, weights: AnyWeights) -> Tensor:
         """The K-step iterate from D, of an operator that `collapses`."""
         raise NotImplementedError
 

@@ -207,4 +207,4 @@ def bare(key: str) -> str:
 def without_weights() -> KernelWizard:
     """The network on the "meta" device: no memory, and torch's global generator is left alone."""
     with torch.device("meta"):
-        return KernelWizard()
+        return KernelWizard().float()  # whatever torch's default type is

@@ -21,7 +21,7 @@ class Denoising(Diagonal):
     presets: ClassVar = {
         # Table 4 has no row for denoising: these weights are the ones of the other tasks with noise .05.
         "paper": Preset(200, 100, 0.01, 0.22, 100),
-        "natural": Preset(20, 100, 0.08, 0.22, 12, 0.094, 0.012, start="measurement"),
+        "natural": Preset(20, 100, 0.08, 0.22, 12, sigma_max=0.094, sigma_min=0.012, start="measurement"),
     }
 
     def __init__(

@@ -28,7 +28,7 @@ class GaussianDeblurring(Kronecker):
     image_like = True
     presets: ClassVar = {
         "paper": Preset(200, 100, 0.01, 0.22, 100),
-        "natural": Preset(20, 100, 0.02, 0.22, 50, 0.39, 0.012, start="measurement"),
+        "natural": Preset(20, 100, 0.02, 0.22, 50, sigma_max=0.39, sigma_min=0.012, start="measurement"),
     }
 
     def __init__(

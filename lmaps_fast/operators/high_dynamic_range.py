@@ -33,7 +33,7 @@ class HighDynamicRange(Pixelwise):
     exact = frozenset({"parameters"})
     presets: ClassVar = {
         "paper": Preset(200, 100, 0.04, 0.2, 10),
-        "natural": Preset(20, 100, 0.1, 0.2, 2.5, 0.15, 0.03, start="measurement"),
+        "natural": Preset(20, 100, 0.1, 0.2, 2.5, sigma_max=0.15, sigma_min=0.03, start="measurement"),
     }
 
     parameters: Tensor  # gain, slope inside and outside the clip, [1 or B, 3]

@@ -22,17 +22,17 @@ class InpaintingBox(Diagonal):
         shape: (C, H, W) of the images.
         seed: draws the place of the square; default 0.
         box: (top, left, height, width) in pixels; default: drawn.
-        mask: what is known, a tensor (1 = known), or an image file (white = known); default: a box.
+        mask: what is known, a tensor (1 = known), or an image file (white = known); default: drawn.
         dtype, device: of the images; default float32, "cpu".
 
-    Errors: InputError for a box that leaves the image and for a mask that does not fit.
+    Errors: InputError for a box that leaves the image, for a mask that does not fit, and for both at once.
     """
 
     name = "inpainting_box"
     # With less sigma_max holes stay open; with more, large holes drift off over many calls.
     presets: ClassVar = {
         "paper": Preset(200, 100, 0.02, 0.5, 50),
-        "natural": Preset(20, 100, 0.04, 0.5, 25, 5.0, 0.019, start="measurement"),
+        "natural": Preset(20, 100, 0.04, 0.5, 25, sigma_max=5.0, sigma_min=0.019, start="measurement"),
     }
 
     def __init__(
@@ -44,6 +44,8 @@ class InpaintingBox(Diagonal):
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
+        if mask is not None and box is not None:
+            raise InputError("a mask says itself which pixels are missing: leave mask or box out")
         super().__init__(shape, mask_of(mask) if mask is not None else self.draw(shape, seed, box), dtype, device)
 
     @staticmethod

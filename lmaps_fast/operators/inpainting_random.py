@@ -24,13 +24,13 @@ class InpaintingRandom(Diagonal):
         mask: what is known, a tensor (1 = known), or an image file (white = known); default: drawn.
         dtype, device: of the images; default float32, "cpu".
 
-    Errors: InputError for a share outside this range and for a mask that does not fit.
+    Errors: InputError for a share outside this range, for a mask that does not fit, and for both at once.
     """
 
     name = "inpainting_random"
     presets: ClassVar = {
         "paper": Preset(200, 100, 0.01, 0.22, 100),
-        "natural": Preset(20, 100, 0.08, 0.22, 12, 1.5, 0.019, start="measurement"),
+        "natural": Preset(20, 100, 0.08, 0.22, 12, sigma_max=1.5, sigma_min=0.019, start="measurement"),
     }
 
     def __init__(
@@ -42,6 +42,8 @@ class InpaintingRandom(Diagonal):
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
+        if mask is not None and missing is not None:
+            raise InputError("a mask says itself which pixels are missing: leave mask or missing out")
         super().__init__(shape, mask_of(mask) if mask is not None else self.draw(shape, seed, missing), dtype, device)
 
     @staticmethod

@@ -42,7 +42,7 @@ class JpegRestoration(Pixelwise):
     exact = frozenset({"tables"})
     presets: ClassVar = {
         "paper": Preset(200, 100, 0.2, 0.5, 5),
-        "natural": Preset(20, 100, 0.1, 0.5, 10, 0.15, 0.019, start="measurement"),
+        "natural": Preset(20, 100, 0.1, 0.5, 10, sigma_max=0.15, sigma_min=0.019, start="measurement"),
     }
 
     tables: Tensor  # float32 [1 or B, 2, 8, 8]

@@ -24,7 +24,7 @@ class Motion:
     name = "motion_deblurring"
     presets: ClassVar = {
         "paper": Preset(200, 100, 0.01, 0.25, 100),
-        "natural": Preset(20, 100, 0.02, 0.25, 50, 0.15, 0.012, start="measurement"),
+        "natural": Preset(20, 100, 0.02, 0.25, 50, sigma_max=0.15, sigma_min=0.012, start="measurement"),
     }
 
 
@@ -44,7 +44,7 @@ class MotionDeblurring(Motion, ReflectBlur):
         cls,
         shape: Sequence[int],
         seed: int = 0,
-        intensity: float = 0.5,
+        intensity: float | None = None,
         kernel: Tensor | np.ndarray | str | os.PathLike | None = None,
         padding: str = "reflect",
         dtype: torch.dtype = torch.float32,
@@ -61,11 +61,13 @@ class MotionDeblurring(Motion, ReflectBlur):
             padding: "reflect" (default) or "circular".
             dtype, device: of the images; default float32, "cpu".
 
-        Errors: InputError outside these ranges and for a kernel that does not fit.
+        Errors: InputError outside these ranges, for a kernel that does not fit, and for both kernel and intensity.
         """
         if kernel is None:
             side = min(SIZE, *shape[1:])
-            values = motion_kernel(seed, intensity, side - 1 + side % 2)
+            values = motion_kernel(seed, 0.5 if intensity is None else intensity, side - 1 + side % 2)
+        elif intensity is not None:
+            raise InputError("intensity is that of a drawn stroke: leave intensity or kernel out")
         else:
             values = kernel_of(kernel)
         return blur(shape, values, padding, dtype, device, Structures(CircularMotion, SeparableMotion, cls))

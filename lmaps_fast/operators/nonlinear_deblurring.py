@@ -1,9 +1,12 @@
 """Nonlinear deblurring: y = clamp(2 F((x + 1)/2, code) - 1, -1, 1) + noise, with the blur network F of BKSE."""
 
 import copy
+import hashlib
 import os
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
@@ -15,6 +18,14 @@ from lmaps_fast.errors import InputError
 from lmaps_fast.operators import bkse
 from lmaps_fast.operators.structures.autograd import Autograd
 from lmaps_fast.presets import Preset
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A network, equal to another of the same source: a seed, or a file by its SHA-256."""
+
+    module: bkse.KernelWizard = field(compare=False, repr=False)
+    source: str
 
 
 class NonlinearDeblurring(Autograd):
@@ -40,7 +51,7 @@ class NonlinearDeblurring(Autograd):
     # The real network is not at hand to tune on: the paper's weights with fewer, longer steps.
     presets: ClassVar = {
         "paper": Preset(200, 100, 0.02, 0.05, 1),
-        "natural": Preset(20, 10, 0.2, 0.05, 1, 1.0, 0.03, start="measurement"),
+        "natural": Preset(20, 10, 0.2, 0.05, 1, sigma_max=1.0, sigma_min=0.03, start="measurement"),
     }
 
     code_term: Tensor
@@ -66,17 +77,20 @@ class NonlinearDeblurring(Autograd):
         network = bkse.random(seed) if weights is None else bkse.load(weights)
         # channels_last: measured 2 to 3 times quicker on CPUs than the default layout.
         network.to(self.device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.network = network.requires_grad_(False)
+        source = f"seed {seed}" if weights is None else hashlib.sha256(Path(weights).read_bytes()).hexdigest()
+        self.network = Fixed(network.requires_grad_(False), source)
         code = torch.from_numpy(np.random.RandomState(0).randn(1, bkse.CODE_CHANNELS, 2, 2) * 1.2)
-        self.number("code_term", self.network.code_term(code.to(self.device, self.dtype), *self.shape[1:]))
+        with without_autocast(self.device.type):
+            self.number("code_term", network.code_term(code.to(self.device, self.dtype), *self.shape[1:]))
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
         other = super().to(device, dtype)
-        other.network = copy.deepcopy(self.network).to(other.device, other.dtype)
+        moved = copy.deepcopy(self.network.module).to(other.device, other.dtype)
+        other.network = Fixed(moved, self.network.source)
         return other
 
     def forward(self, x: Tensor) -> Tensor:
         rgb = x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
         with without_autocast(self.device.type):
-            blurred = (2 * self.network((rgb + 1) / 2, self.code_term) - 1).clamp(-1, 1)
+            blurred = (2 * self.network.module((rgb + 1) / 2, self.code_term) - 1).clamp(-1, 1)
         return blurred.mean(1, keepdim=True) if x.shape[1] == 1 else blurred.contiguous()

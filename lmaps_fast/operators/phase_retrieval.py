@@ -11,7 +11,7 @@ from lmaps_fast import ops
 from lmaps_fast.errors import InputError
 from lmaps_fast.operators.base import Operator
 from lmaps_fast.presets import Preset
-from lmaps_fast.weights import WeightTable
+from lmaps_fast.weights import AnyWeights, table
 
 
 class PhaseRetrieval(Operator):
@@ -36,7 +36,7 @@ class PhaseRetrieval(Operator):
     presets: ClassVar = {
         "paper": Preset(200, 100, 0.1, 10, 0.3),
         # By a grid over k1, lr k2, sigma_max and sigma_min on six crops of 96x96.
-        "natural": Preset(20, 100, 0.1, 0.3, 30, 10.0, 0.05),
+        "natural": Preset(20, 100, 0.1, 0.3, 30, sigma_max=10.0, sigma_min=0.05),
     }
 
     def __init__(
@@ -96,17 +96,18 @@ class PhaseRetrieval(Operator):
         """|A'|^2 where y = |X|; its curvature is less elsewhere."""
         return [0.25]
 
-    def local_map(self, D: Tensor, y: Tensor, weights: WeightTable) -> Tensor:
+    def local_map(self, D: Tensor, y: Tensor, weights: AnyWeights) -> Tensor:
         """K steps, in u = x / 2 + 1/2: u <- u - lr (lam (u - u_D) + c / 4 (u - F^H y X / |X|)), F^H F = 1.
 
         Rows and columns that are zero, or that are cut away, are left out of the transforms.
         """
         (height, width), (rows, columns) = self.shape[1:], self.size
-        lam, c, lr, K = weights.columns(D)
+        known = table(weights, D.device)
+        lam, c, lr, K = known.columns(D)
         u_D = D / 2 + 0.5
         u, prior, data = u_D, lr * lam * u_D, lr * c / 4
         keep = 1 - lr * lam - data
-        for k in range(weights.most):
+        for k in range(known.most):
             X = torch.fft.fft(torch.fft.rfft(u, n=columns, norm="ortho"), n=rows, dim=-2, norm="ortho")
             X = torch.fft.ifft(ops.phase_projection(X, y), dim=-2, norm="ortho")[..., :height, :]
             fitted = torch.fft.irfft(X, n=columns, norm="ortho")[..., :width]

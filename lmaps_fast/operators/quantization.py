@@ -31,7 +31,7 @@ class Quantization(Pixelwise):
     exact = frozenset({"intervals"})
     presets: ClassVar = {
         "paper": Preset(200, 20, 0.2, 0.5, 5),
-        "natural": Preset(20, 20, 0.013, 0.12, 80, 0.39, 0.048, start="measurement"),
+        "natural": Preset(20, 20, 0.013, 0.12, 80, sigma_max=0.39, sigma_min=0.048, start="measurement"),
     }
 
     intervals: Tensor  # n, [1 or B, 1]

@@ -29,7 +29,7 @@ class SuperResolution(Kronecker):
     name = "super_resolution"
     presets: ClassVar = {
         "paper": Preset(200, 100, 0.05, 0.15, 20),
-        "natural": Preset(20, 100, 0.05, 0.15, 20, 0.24, 0.012, start="measurement"),
+        "natural": Preset(20, 100, 0.05, 0.15, 20, sigma_max=0.24, sigma_min=0.012, start="measurement"),
     }
 
     def __init__(

@@ -111,7 +111,6 @@ def automatic(device: str) -> str:
     return "torch"
 
 
-@torch.compiler.assume_constant_result
 def choose(backend: str | None, device: str) -> str:
     """The backend of a leaf operation on tensors of this device type. torch.compile takes what holds as it traces.
 
@@ -126,3 +125,7 @@ def choose(backend: str | None, device: str) -> str:
     if reason := unavailable(name, device):
         raise InputError(f"backend {name!r} cannot run here: {reason}")
     return name
+
+
+# As torch.compiler.assume_constant_result does, which imports torch._dynamo, and that triton: a second for each import.
+choose._dynamo_marked_constant = True  # type: ignore[attr-defined]

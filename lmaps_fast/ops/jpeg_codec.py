@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lmaps_fast.door import full_precision, product
 from lmaps_fast.errors import InputError
 
 TO_YCBCR = ((0.299, 0.587, 0.114), (-0.1687, -0.3313, 0.5), (0.5, -0.4187, -0.0813))
@@ -71,6 +72,12 @@ def _constants(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor
         return colours.to(device, dtype), dct.to(device, dtype)
 
 
+def mixed(matrix: Tensor, planes: Tensor) -> Tensor:
+    """The colours [B, 3, H, W] of each pixel times a matrix [3, 3], in full precision."""
+    with full_precision(planes.device.type):
+        return torch.einsum("ij,bjhw->bihw", matrix, planes)
+
+
 @dataclass(frozen=True)
 class JpegCodec:
     """codec(x) is what x looks like after JPEG, without rounding or clamping of pixels. x: [B, C, H, W] in [-1, 1].
@@ -99,12 +106,12 @@ class JpegCodec:
         """Levels of luma (not centred) and chroma of pixels, [B, C, H, W] both."""
         if self.channels == 1:
             return 127.5 * x
-        return torch.einsum("ij,bjhw->bihw", constants(x.dtype, x.device)[0][0], 127.5 * x)
+        return mixed(constants(x.dtype, x.device)[0][0], 127.5 * x)
 
     def pixels(self, planes: Tensor) -> Tensor:
         """The inverse of `planes`."""
         if self.channels == 3:
-            planes = torch.einsum("ij,bjhw->bihw", constants(planes.dtype, planes.device)[0][1], planes)
+            planes = mixed(constants(planes.dtype, planes.device)[0][1], planes)
         return planes / 127.5
 
     def decimate(self, chroma: Tensor) -> Tensor:
@@ -122,7 +129,7 @@ class JpegCodec:
         planes, (_, dct) = self.planes(x), constants(x.dtype, x.device)
         chroma = self.decimate(planes[:, 1:]).unbind(1) if self.channels == 3 else ()
         return [
-            dct @ plane.unflatten(2, (-1, 8)).unflatten(1, (-1, 8)).transpose(2, 3) @ dct.T
+            product(dct, plane.unflatten(2, (-1, 8)).unflatten(1, (-1, 8)).transpose(2, 3), dct.T)
             for plane in (planes[:, 0] - 0.5, *chroma)
         ]
 
@@ -133,7 +140,7 @@ class JpegCodec:
     def synthesise(self, coefficients: Sequence[Tensor], offset: float = 0.0) -> Tensor:
         """Pixels of coefficients, linear but for `offset`, which is added to luma (in levels)."""
         _, dct = constants(coefficients[0].dtype, coefficients[0].device)
-        blocks = [dct.T @ u @ dct for u in coefficients]
+        blocks = [product(dct.T, u, dct) for u in coefficients]
         luma, *chroma = (block.transpose(2, 3).flatten(3, 4).flatten(1, 2) for block in blocks)
         return self.pixels(torch.stack([luma + offset, *(self.replicate(plane) for plane in chroma)], 1))
 
@@ -152,7 +159,8 @@ class JpegCodec:
 
     def nearest(self, y: Tensor) -> Tensor:
         """y moved onto the lattice of what the codec can make: chroma that is the same on all pixels of a sample, and
-        in whole MCUs multiples of the quantization steps. It moves what the codec made by rounding errors alone."""
+        in whole MCUs multiples of the quantization steps (of those that the border cuts no nearest point is known). It
+        moves what the codec made by rounding errors alone."""
         planes = self.planes(self.padded(y))
         if self.channels == 3:
             planes = torch.cat((planes[:, :1], self.replicate(self.decimate(planes[:, 1:]))), 1)

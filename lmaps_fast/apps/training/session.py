@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from lmaps_fast import door
 from lmaps_fast.apps.evaluate import Figures, label
 from lmaps_fast.apps.training import teacher as ffdnet
 from lmaps_fast.apps.training.checkpoint import Run, Settings, fresh_network
@@ -38,23 +39,34 @@ def train(
     half: bool = False,
     checkpoint_minutes: float = 5.0,
 ) -> Figures:
-    """Train the network of "natural" on the photographs of a folder; returns PSNR in dB on held-out ones, by sigma on
-    [0, 1].
+    """Train the network of "natural" on the photographs of a folder.
 
     The objective is EDM's (`objective`); each eighth step takes crops twice as large, a quarter as many, with large
-    noise. AdamW with warm-up, a constant phase and a cosine decay over the planned length: a number of steps, or
-    minutes, which are counted over interruptions. bfloat16 where the hardware has it, weights in float32.
+    noise. AdamW with warm-up, a constant phase and a cosine decay over the planned length. bfloat16 where the hardware
+    has it, weights in float32.
 
-    out: the moving average of the weights, .safetensors, in float32, or float16 with half. Beside it OUT.state holds
-    all that the run depends on; both are written every `checkpoint_minutes` and at the end. If OUT.state is there, and
-    of the same settings, the run goes on from it. A run of so many steps that was killed and went on ends, on a CPU and
-    with as many threads, with the very weights of one that was not; a run in minutes, or on a GPU, with equally good
-    ones.
+    A run of so many steps that was killed and went on ends, on a CPU and with as many threads, with the very weights of
+    one that was not; a run in minutes, or on a GPU, with equally good ones.
 
-    start: weights to begin from, whose widths are taken; else random ones of `channels` (three widths) and `blocks` per
-    stage. teacher: an FFDNet-colour checkpoint; see `objective.target`. batch: crops per step. crop: side in pixels, a
-    multiple of 8. seed: of crops, noise and initial weights; another one when you go on from weights with `start`.
+    Args:
+        images: a folder of photographs, those in the folders below included; one of them is held out.
+        out: where to write the moving average of the weights, .safetensors. Beside it OUT.state holds all that the run
+            depends on; if it is there, and of the same settings, the run goes on from it.
+        steps: length of the run in steps; this or minutes must be given.
+        minutes: length of the run in minutes, which are counted over interruptions.
+        teacher: an FFDNet-colour checkpoint, ffdnet_color.pth, to learn from it as well; default: none.
+        start: weights to begin from, whose widths are taken; default: random ones.
+        batch: crops per step; default 16.
+        crop: their side in pixels, a multiple of 8; default 64.
+        learning_rate: its largest value; default .0012.
+        seed: of crops, noise and initial weights; another one when you go on from weights with start; default 0.
+        device: what the network trains on; default "cpu".
+        channels: the three widths of the network; default 64,128,192.
+        blocks: residual blocks per stage; default 2.
+        half: write float16; default: float32.
+        checkpoint_minutes: between writings of out and its state, which are written at the end too; default 5.
 
+    Returns: PSNR in dB on held-out photographs, by sigma on [0, 1].
     Errors: InputError for settings out of range, a folder with fewer than two photographs of the crop's size, weights,
     teacher or state that are damaged, hostile or of another network, a full disk (the last checkpoint survives) and a
     run that diverges.
@@ -62,7 +74,7 @@ def train(
     path, state = Path(out), Path(f"{out}.state")
     _check(steps, minutes, batch, crop, learning_rate, channels, blocks)
     image.check_output(path, (".safetensors",))
-    _check_device(device)
+    door.device_of(device)
     taught_by = None if teacher is None else ffdnet.load(teacher, device)
     torch.manual_seed(seed)
     network = fresh_network(channels, blocks) if start is None else read_network(start)
@@ -133,10 +145,3 @@ def _check(
         raise InputError(f"learning_rate must lie between 0 and 1, not {learning_rate}")
     if len(channels) != 3 or min(channels) < 1:
         raise InputError(f"channels are the three widths of the network, for example 64,128,192, not {channels}")
-
-
-def _check_device(device: str) -> None:
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):
-        raise InputError(f"device {device!r} cannot be used here: leave it out or give cpu") from None

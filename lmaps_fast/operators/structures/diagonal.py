@@ -8,7 +8,7 @@ from torch import Tensor
 from lmaps_fast.errors import InputError
 from lmaps_fast.operators.structures.spectral import Spectral
 from lmaps_fast.ops import PixelMap
-from lmaps_fast.weights import WeightTable
+from lmaps_fast.weights import AnyWeights
 
 
 class Diagonal(Spectral):
@@ -73,7 +73,7 @@ class Diagonal(Spectral):
     def from_eigenbasis(self, u: Tensor) -> Tensor:
         return u
 
-    def local_map(self, D: Tensor, data: Tensor, weights: WeightTable) -> Tensor:
+    def local_map(self, D: Tensor, data: Tensor, weights: AnyWeights) -> Tensor:
         """x = D + phi(s) (1 - lam) k2 (m y - s D) with s = m^2, in one pass."""
         return self.pixel_map(data)(D, weights)
 

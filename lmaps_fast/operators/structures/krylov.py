@@ -12,7 +12,7 @@ from lmaps_fast import ops
 from lmaps_fast.errors import InputError
 from lmaps_fast.noise import OPERATOR, keys
 from lmaps_fast.operators.base import Linear
-from lmaps_fast.weights import WeightTable, phi
+from lmaps_fast.weights import AnyWeights, phi, table
 
 FIRST_TERMS, MOST_TERMS = 48, 768
 # The terms left out are weighed on a random measurement. For others they came to up to six times as much.
@@ -38,7 +38,6 @@ class Krylov(Linear):
 
     can = frozenset({"linear", "prox"})
     collapses = True
-    one_weight = True
     recordable = False
     tolerance = 1e-3
     _recurrence: "Recurrence | None" = None
@@ -55,9 +54,13 @@ class Krylov(Linear):
             largest.append(one._recurrence.s.max().item())
         return largest
 
-    def local_map(self, D: Tensor, y: Tensor, weights: WeightTable) -> Tensor:
+    def local_map(self, D: Tensor, y: Tensor, weights: AnyWeights) -> Tensor:
         """x = D + phi(A^T A) (1 - lam) k2 A^T (y - A D)."""
-        w = weights.single
+        known = table(weights, D.device)
+        if not len(known.values) == self.batch == 1:
+            one = (slice(n, n + 1) for n in range(len(D)))
+            return torch.cat([self.image(n.start).local_map(D[n], y[n], known.image(n.start)) for n in one])
+        w = known.single
         return self._add(D, self.adjoint(y - self.forward(D)), lambda s: w.c * phi(s, w), w.steps)
 
     def prox(self, v: Tensor, y: Tensor, gamma: float | Tensor) -> Tensor:

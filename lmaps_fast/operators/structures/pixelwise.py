@@ -4,7 +4,7 @@ from torch import Tensor
 
 from lmaps_fast.operators.base import Operator
 from lmaps_fast.ops import PixelMap
-from lmaps_fast.weights import WeightTable
+from lmaps_fast.weights import AnyWeights
 
 
 class Pixelwise(Operator):
@@ -15,5 +15,5 @@ class Pixelwise(Operator):
     def pixel_map(self, data: Tensor) -> PixelMap:
         raise NotImplementedError
 
-    def local_map(self, D: Tensor, data: Tensor, weights: WeightTable) -> Tensor:
+    def local_map(self, D: Tensor, data: Tensor, weights: AnyWeights) -> Tensor:
         return self.pixel_map(data)(D, weights)

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from lmaps_fast import ops
 from lmaps_fast.operators.base import Linear
-from lmaps_fast.weights import WeightTable
+from lmaps_fast.weights import AnyWeights
 
 RANK_TOLERANCE = 1e-12  # singular values (or eigenvalues) below this share of the largest are rounding errors of 0
 
@@ -48,7 +48,7 @@ class Spectral(Linear):
     def precompute(self, y: Tensor) -> Tensor:
         return self.spectrum(self.adjoint(y))
 
-    def local_map(self, D: Tensor, data: Tensor, weights: WeightTable) -> Tensor:
+    def local_map(self, D: Tensor, data: Tensor, weights: AnyWeights) -> Tensor:
         """x = D + V phi(s) (1 - lam) k2 (V^T A^T y - s V^T D)."""
         return D + self.from_spectrum(ops.spectral_update(self.spectrum(D), data, self.spectrum_s, weights))
 
