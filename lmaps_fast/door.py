@@ -81,7 +81,14 @@ def without_autocast(kind: str) -> Any:
 
 @contextmanager
 def full_precision(kind: str) -> Iterator[None]:
-    """Products in their own type: no autocast, no TF32 and no bfloat16. kind: the type of the device."""
+    """Products in their own type: no autocast, no TF32 and no bfloat16. kind: the type of the device.
+
+    torch.compile cannot trace a change of TF32: what it makes of this package follows the caller's setting.
+    """
+    if torch.compiler.is_compiling():
+        with without_autocast(kind):
+            yield
+        return
     precision = torch.get_float32_matmul_precision()
     if precision != "highest":
         torch.set_float32_matmul_precision("highest")
