@@ -49,7 +49,10 @@ def leaf(dtype: torch.dtype) -> dict[str, tuple[str, tuple]]:
         s = images(2, *spatial, dtype=dtype, seed=2).abs()
         weighted = (rows(ROWS, count), MOST)
         for channels in (1, 2):
-            made[f"diagonal_map-{at}-{channels}"] = "diagonal_map", (D, y, rows(s, count)[:, :channels].clone(), *weighted)
+            made[f"diagonal_map-{at}-{channels}"] = (
+                "diagonal_map",
+                (D, y, rows(s, count)[:, :channels].clone(), *weighted),
+            )
         made[f"spectral_update-{at}"] = "spectral_update", (D, y, rows(s, count)[:, 0].clone(), *weighted)
         made[f"clip_map-{at}"] = "clip_map", (D, y.clamp(-1, 1), rows(PARAMETERS, count), *weighted)
         made[f"quantization_map-{at}"] = "quantization_map", (D, y, rows(INTERVALS, count), *weighted)

@@ -20,8 +20,8 @@ from test_fused import denoiser
 
 import lmaps_fast as lf
 from lmaps_fast import ops
-from lmaps_fast.ops import backends
 from lmaps_fast.noise import SAMPLER, keys
+from lmaps_fast.ops import backends
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 
@@ -90,19 +90,23 @@ def test_captured_equals_not_captured_bit_for_bit(task):
     operator, y, _ = on_gpu(task, (3, 64, 64))
     network = denoiser()
     network.network.cuda()
-    captured, plain = (lf.Restorer(operator, network, steps=3, preset="paper", graphs=on) for on in (True, False))
+    network.recordable = True
+    captured, plain = (lf.Restorer(operator, network, steps=3, preset="paper", graphs=on) for on in (None, False))
     for seed in (0, 1):
         assert torch.equal(captured(y, seed=seed), plain(y, seed=seed))
-    assert captured.graphs.reason is None
+    assert (captured.graphs is not None) == operator.recordable
     assert torch.equal(captured(y[:1], seed=1), plain(y[:1], seed=1))  # another shape: another graph
 
 
 def test_a_network_that_waits_for_the_gpu_runs_without_a_graph():
+    """It does not say that it can be recorded, so that is not tried."""
     operator, y, _ = on_gpu("denoising", (3, 16, 16))
-    restorer = lf.Restorer(operator, lambda x, sigma: x * float(x.abs().max() > 0), steps=2)
-    with pytest.warns(UserWarning, match="running without a CUDA graph"):
-        restorer(y)
-    assert restorer.graphs.reason
+    network = lambda x, sigma: x * float(x.abs().max() > 0)  # noqa: E731
+    restorer = lf.Restorer(operator, network, steps=2)
+    assert restorer.graphs is None
+    assert restorer(y).isfinite().all()
+    with pytest.raises(lf.InputError, match="the denoiser cannot be recorded in a CUDA graph"):
+        lf.Restorer(operator, network, steps=2, graphs=True)
 
 
 @pytest.mark.parametrize("task", ["inpainting_random", "jpeg_restoration", "quantization", "high_dynamic_range"])
@@ -122,9 +126,11 @@ def test_one_launch_between_two_network_calls(task):
 
     def network_launches():
         x = torch.zeros_like(y).to(memory_format=torch.channels_last)
-        network.evaluate(x, 1.0)
+        condition = torch.zeros(len(y), 1, dtype=torch.float64, device="cuda")[:, 0]  # of the table of levels
+        run = lambda: network.evaluate(x, condition.contiguous().float())  # noqa: E731
+        run()
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-            network.evaluate(x, 1.0)
+            run()
         return sum(event.device_type == torch.autograd.DeviceType.CUDA for event in profile.events())
 
     (ours_3, all_3), (ours_5, all_5) = launches(3), launches(5)

@@ -1,4 +1,4 @@
-"""Every operation of ops.REGISTRY: its schema, its kernels against its PyTorch form, rows of images, what it refuses."""
+"""Every operation of ops.REGISTRY: its schema, its kernels beside its PyTorch form, rows of images, its door."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from op_samples import B, CODECS, INTERVALS, KEYS, MOST, ROWS, SAMPLES, TABLES, WEIGHTS, differing, image, levels, run
+from op_samples import CODECS, INTERVALS, KEYS, MOST, ROWS, SAMPLES, TABLES, WEIGHTS, B, differing, image, levels, run
 
 import lmaps_fast as lf
 from lmaps_fast import ops
@@ -162,7 +162,9 @@ def strided(t):
 
 
 DIAGONAL, CLIP, QUANTIZATION = "diagonal_map-2d-3-torch.float32-1", "clip_map-2d-3-torch.float32", "quantization_map"
-SPECTRAL, NORMAL, PHASE = (f"{name}-2d-3-torch.float32" for name in ("spectral_update", "add_normal", "phase_projection"))
+SPECTRAL, NORMAL, PHASE = (
+    f"{name}-2d-3-torch.float32" for name in ("spectral_update", "add_normal", "phase_projection")
+)
 QUANTIZATION, JPEG = f"{QUANTIZATION}-2d-3-torch.float32", f"jpeg_map-3-{CODECS[0][1]}-[2, 2]-True-3-torch.float32"
 STEP, GIVEN = "step-diagonal_map-2d-3", "step-given-2d-3"
 BAD = [
@@ -173,7 +175,11 @@ BAD = [
     (DIAGONAL, {"D": strided}, "D is not contiguous: call"),
     (DIAGONAL, {"b": lambda t: t[:1]}, r"b has shape \[1, 2, 9, 31\] but D has \[3, 2, 9, 31\]: they must"),
     (DIAGONAL, {"b": lambda t: t.to("meta")}, "b is on meta but D is on cpu: move one of them"),
-    (DIAGONAL, {"s": lambda t: t[..., :4].contiguous()}, r"s has shape \[3, 1, 9, 4\]: D of shape .* needs \[1 or B, 1"),
+    (
+        DIAGONAL,
+        {"s": lambda t: t[..., :4].contiguous()},
+        r"s has shape \[3, 1, 9, 4\]: D of shape .* needs \[1 or B, 1",
+    ),
     (DIAGONAL, {"s": lambda t: t[:2]}, r"s has shape \[2, 1, 9, 31\] for 3 images: it needs \[1 or B, 1, 9, 31\]"),
     (DIAGONAL, {"s": lambda t: t.double()}, "s must be torch.float32, not torch.float64: convert it"),
     (DIAGONAL, {"s": lambda t: t[0, 0, 0, 0]}, "s has shape"),
@@ -189,7 +195,11 @@ BAD = [
     (QUANTIZATION, {"y": lambda t: t.flatten(1)}, "y has shape"),
     (PHASE, {"X": lambda t: t.real.contiguous()}, "X is torch.float32: it must be complex"),
     (PHASE, {"y": lambda t: t[..., 0].contiguous()}, "y has shape .* but the real view of X has"),
-    (JPEG, {"D": lambda t: t[:, :2].contiguous(), "y": lambda t: t[:, :2].contiguous()}, r"JPEG needs \[B, 1 or 3, H, W"),
+    (
+        JPEG,
+        {"D": lambda t: t[:, :2].contiguous(), "y": lambda t: t[:, :2].contiguous()},
+        r"JPEG needs \[B, 1 or 3, H, W",
+    ),
     (JPEG, {"tables": lambda t: t.double()}, "tables must be torch.float32"),
     (JPEG, {"tables": lambda t: t[:2]}, "tables has shape"),
     (JPEG, {"matrices": lambda m: m[:9]}, "JPEG needs 18 numbers of colour matrices"),
@@ -204,7 +214,11 @@ BAD = [
     (STEP, {"x": lambda t: t.clone().requires_grad_()}, "the fused step has no gradient: call it under torch.no_grad"),
     (STEP, {"F": lambda t: t.contiguous()}, "F has strides .* both be contiguous or both channels_last"),
     (STEP, {"F": lambda t: t.double()}, "F is torch.float64: F and network_input must both be float32, bfloat16 or"),
-    (STEP, {"levels": lambda t: t[:, :9].contiguous()}, r"levels has shape \[3, 9\] for 3 images: it needs \[1 or B, 10\]"),
+    (
+        STEP,
+        {"levels": lambda t: t[:, :9].contiguous()},
+        r"levels has shape \[3, 9\] for 3 images: it needs \[1 or B, 10\]",
+    ),
     (STEP, {"kind": lambda k: "spectral_update"}, "unknown local MAP 'spectral_update': choose one of given, diag"),
     (STEP, {"numbers": lambda n: []}, "diagonal_map needs one tensor of numbers, not 0: see PixelMap"),
     (STEP, {"kind": lambda k: "clip_map"}, "parameters has shape"),
@@ -308,7 +322,7 @@ def test_direct_calls_with_nonsense_never_crash_the_process():
         "from op_samples import SAMPLES\n"
         "from lmaps_fast import ops\n"
         "odd = [None, -1, 0, 'x', torch.zeros(0), torch.zeros(()), torch.zeros(2, 2), torch.zeros(1).long(), [],\n"
-        "       [torch.zeros(1)], torch.zeros(3, 2, 9, 31), torch.zeros(3, 2, 9, 31).half(), torch.zeros(3, 10).double(),\n"
+        "       [torch.ones(1)], torch.ones(3, 2, 9, 31), torch.ones(3, 2, 9, 31).half(), torch.ones(3, 10).double(),\n"
         "       torch.zeros(1, 2, dtype=torch.complex64), torch.zeros(3, 4).double(), True, 1e300, 2**40]\n"
         "random.seed(0)\n"
         "errors = 0\n"

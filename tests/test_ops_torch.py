@@ -12,7 +12,7 @@ from torch.autograd import gradcheck, gradgradcheck
 import lmaps_fast as lf
 from lmaps_fast import ops
 from lmaps_fast.ops.jpeg_codec import JpegCodec
-from lmaps_fast.weights import WeightTable, Weights, table
+from lmaps_fast.weights import Weights, WeightTable, table
 
 D, Y = (images(2, 5, 7, dtype=torch.float64, seed=seed) for seed in (0, 1))
 S = images(1, 5, 7, dtype=torch.float64, seed=2).abs()
@@ -76,7 +76,9 @@ def test_the_public_functions_compile(name, backend):
     tensors, function = PUBLIC[name]
     few = [Weights(w.lam, w.k2, w.lr, min(w.steps, 3)) for w in WEIGHTS]
     compiled = torch.compile(function, backend="aot_eager", fullgraph=True)
-    enclosed = torch.compile(lambda *given: function(*given, few[0], backend=backend), backend="aot_eager", fullgraph=True)
+    enclosed = torch.compile(
+        lambda *given: function(*given, few[0], backend=backend), backend="aot_eager", fullgraph=True
+    )
     for weights in (few[1], few):
         assert torch.equal(compiled(*tensors, weights, backend=backend), function(*tensors, weights, backend=backend))
     assert torch.equal(enclosed(*tensors), function(*tensors, few[0], backend=backend))
@@ -104,7 +106,9 @@ def test_gradients_under_compile(name, backend):
         return PUBLIC[name][1](first, second, few, backend=backend).abs().square().sum()
 
     compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
-    expected, got = (torch.autograd.grad(run(*inputs), inputs) for run in (loss, compiled) for inputs in (leaves(name),))
+    expected, got = (
+        torch.autograd.grad(run(*inputs), inputs) for run in (loss, compiled) for inputs in (leaves(name),)
+    )
     for one, other in zip(got, expected, strict=True):
         torch.testing.assert_close(one, other)
 
@@ -185,7 +189,9 @@ def test_gradients_of_a_constant_of_the_public_function():
 # --- pickles and copies
 
 
-@pytest.mark.parametrize("through", [copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))], ids=["copy", "pickle"])
+@pytest.mark.parametrize(
+    "through", [copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))], ids=["copy", "pickle"]
+)
 def test_copies(through):
     pixel_map = ops.PixelMap("jpeg_map", JPEG_Y, (TABLES,), (2, 2), True)
     known = table(WEIGHTS, D.device)

@@ -128,7 +128,11 @@ def test_an_empty_batch():
     [
         ("clip_map", (torch.zeros(2, 8).half(), torch.zeros(2, 8).half(), 2.0, 2.0, 2.0), "D must be float32 or"),
         ("quantization_map", (torch.zeros(2, 8), torch.zeros(2, 9), 3), r"y has shape \[2, 9\] but D has \[2, 8\]"),
-        ("spectral_update", (torch.zeros(2, 8), torch.zeros(2, 8), torch.zeros(8)), r"D of shape .* needs \[1 or B, \*last"),
+        (
+            "spectral_update",
+            (torch.zeros(2, 8), torch.zeros(2, 8), torch.zeros(8)),
+            r"D of shape .* needs \[1 or B, \*last",
+        ),
     ],
 )
 def test_bad_tensors(operation, arguments, sentence):

@@ -7,11 +7,11 @@ with the reason; only the automatic choice steps down.
 
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -20,6 +20,8 @@ from lmaps_fast.errors import InputError
 # "torch" is the collapsed form in PyTorch; "reference" is the K-step loop of the paper, whatever it costs.
 BACKENDS = ("cuda", "triton", "cpu", "torch", "reference")
 AUTOMATIC = {"cuda": ("cuda", "triton", "torch"), "cpu": ("cpu", "torch")}
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 UNSET = "unset"
 _chosen: ContextVar[str | None] = ContextVar("lmaps_fast_backend", default=UNSET)
@@ -111,6 +113,14 @@ def automatic(device: str) -> str:
     return "torch"
 
 
+def constant_in_traces(function: Function) -> Function:
+    """What torch.compiler.assume_constant_result does, which imports torch._dynamo, and that triton: a second for each
+    import of this package."""
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+@constant_in_traces
 def choose(backend: str | None, device: str) -> str:
     """The backend of a leaf operation on tensors of this device type. torch.compile takes what holds as it traces.
 
@@ -125,7 +135,3 @@ def choose(backend: str | None, device: str) -> str:
     if reason := unavailable(name, device):
         raise InputError(f"backend {name!r} cannot run here: {reason}")
     return name
-
-
-# As torch.compiler.assume_constant_result does, which imports torch._dynamo, and that triton: a second for each import.
-choose._dynamo_marked_constant = True  # type: ignore[attr-defined]

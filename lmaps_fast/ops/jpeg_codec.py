@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lmaps_fast.door import full_precision, product
 from lmaps_fast.errors import InputError
+from lmaps_fast.ops.backends import constant_in_traces
 
 TO_YCBCR = ((0.299, 0.587, 0.114), (-0.1687, -0.3313, 0.5), (0.5, -0.4187, -0.0813))
 
@@ -56,7 +57,7 @@ _FORWARD = torch.tensor(TO_YCBCR, dtype=torch.float64, device="cpu")
 MATRICES: tuple[float, ...] = (*_FORWARD.flatten().tolist(), *torch.linalg.inv(_FORWARD).flatten().tolist())
 
 
-@torch.compiler.assume_constant_result
+@constant_in_traces
 def constants(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
     """The colour matrices [2, 3, 3] and the orthonormal DCT-II [8, 8]; kept, so that a graph may hold their address."""
     return _constants(dtype, device)

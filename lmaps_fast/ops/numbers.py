@@ -18,4 +18,4 @@ def column(number: Number, dtype: torch.dtype, device: torch.device) -> Tensor:
     """A number as [1], made on the device, so that a CUDA graph can hold it; numbers of images as [1 or B]."""
     if isinstance(number, int | float):
         return torch.full((1,), number, dtype=dtype, device=device)
-    return torch.as_tensor(number, dtype=dtype, device=device).reshape(-1)
+    return torch.as_tensor(number, dtype=dtype, device=device).reshape(-1).contiguous()

@@ -133,9 +133,7 @@ def kernel(
     native.launch("step", x, arguments)
 
 
-OPERATION = Operation(
-    "step", torch_form, fits, kernel, weighted=False, triton="step", overwrites=3
-)
+OPERATION = Operation("step", torch_form, fits, kernel, weighted=False, triton="step", overwrites=3)
 
 
 def step(
