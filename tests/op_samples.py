@@ -14,9 +14,9 @@ from lmaps_fast.weights import Weights
 
 B = 3
 SPATIAL = ((29,), (9, 31), (4, 5, 7))  # one, two and three axes
-WEIGHTS = [Weights(0.3, 20, 0.02, 1), Weights(0.8, 5, 0.3, 30), Weights(0.1, 2, 0.4, 7)]
+WEIGHTS = [Weights(0.3, 20, 0.02, 1), Weights(0.8, 5, 0.3, 13), Weights(0.1, 2, 0.4, 7)]
 ROWS = torch.tensor([[w.lam, w.c, w.lr, w.steps] for w in WEIGHTS], dtype=torch.float64)
-MOST = 30
+MOST = 13
 PARAMETERS = torch.tensor([[2, 2, 0.5], [1.5, 1, 1], [0.7, 1, 0]], dtype=torch.float64)
 INTERVALS = torch.tensor([[3], [7], [16]], dtype=torch.float64)
 TABLES = torch.stack([quality_tables(quality) for quality in (5, 30, 80)]).float()

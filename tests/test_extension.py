@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from lmaps_fast import dispatch
+from lmaps_fast.ops import backends
 
-_C = dispatch.native()
+_C = backends.native()
 
 POINTWISE = [name for name in _C.Pointwise.__members__ if name != "jpeg_map"]
 STEPS = [name for name in _C.Pointwise.__members__ if name not in ("spectral_update", "phase_projection")]

@@ -74,7 +74,7 @@ def forgotten():
 def test_the_public_functions_compile(name, backend):
     """Whole, with weights given as `Weights`, as a list of them, and from outside."""
     tensors, function = PUBLIC[name]
-    few = [Weights(w.lam, w.k2, w.lr, min(w.steps, 3)) for w in WEIGHTS]
+    few = [Weights(w.lam, w.k2, w.lr, min(w.steps, 2)) for w in WEIGHTS]
     compiled = torch.compile(function, backend="aot_eager", fullgraph=True)
     enclosed = torch.compile(
         lambda *given: function(*given, few[0], backend=backend), backend="aot_eager", fullgraph=True
@@ -100,7 +100,7 @@ def test_what_inductor_makes_of_the_form():
 @pytest.mark.parametrize("backend", [None, "torch"])
 @pytest.mark.parametrize("name", GRADIENTS)
 def test_gradients_under_compile(name, backend):
-    few = [Weights(w.lam, w.k2, w.lr, min(w.steps, 3)) for w in WEIGHTS]
+    few = [Weights(w.lam, w.k2, w.lr, min(w.steps, 2)) for w in WEIGHTS]
 
     def loss(first, second):
         return PUBLIC[name][1](first, second, few, backend=backend).abs().square().sum()

@@ -161,7 +161,7 @@ def step(
         F: the network's output, in type and layout like network_input; None: D = skip x.
         keys: [B] int64, of `lmaps_fast.noise.keys`; eps is that of `add_normal`.
         levels: float64 [1 or B, 10], a row of `lmaps_fast.levels.COLUMNS` for each image, or one for all.
-        most: the largest K among the rows.
+        most: the largest K among the rows; the PyTorch form takes no more steps than this.
         backend: see `use_backend`; default: the quickest that can run.
 
     Errors: InputError for tensors that do not fit together or share memory.
