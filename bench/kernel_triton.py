@@ -121,8 +121,8 @@ def steps(shape: tuple[int, ...], jpegs: Sequence, networks: Sequence) -> Iterat
 
 
 def compiled(capabilities: Sequence[int], quick: bool = False) -> Iterator[Compiled]:
-    """All kernels for all capabilities; quick: of JPEG only grey and averaged 4:2:0, of the rest only aligned sizes, and
-    one type of network.
+    """All kernels for all capabilities; quick: of JPEG only grey and averaged 4:2:0, of the rest only aligned
+    sizes, and one type of network.
 
     Raises AssertionError if there is a kernel that no launcher here reaches.
     """

@@ -5,7 +5,6 @@ D = skip x + out F;  x0 = local MAP of D;  x <- x0 + keep (x - x0) + noise eps; 
 
 from collections.abc import Sequence
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor

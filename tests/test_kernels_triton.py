@@ -13,8 +13,8 @@ from conftest import photo_like
 
 pytest.importorskip("triton", reason="triton is optional: GPUs without a CUDA build of the extension")
 
-from lmaps_fast.kernels import jpeg, normal, pointwise  # noqa: E402
-from lmaps_fast.kernels.step import step  # noqa: E402
+from lmaps_fast.kernels import jpeg, normal, pointwise
+from lmaps_fast.kernels.step import step
 
 # The interpreter makes a number of an array where a loop ends.
 pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array:DeprecationWarning")
@@ -131,7 +131,7 @@ def standard_normal(key, number, count):
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("shape", [(3, 3, 37, 53), (3, 2, 601), (3, 1, 5, 7, 9)], ids=str)
+@pytest.mark.parametrize("shape", [(3, 3, 17, 33), (3, 2, 601), (3, 1, 5, 7, 9)], ids=str)
 def test_diagonal_map(shape, dtype, generator):
     D, b = (draw(generator, *shape, dtype=dtype) for _ in range(2))
     for images in (1, 3):
@@ -279,19 +279,16 @@ NETWORKS = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torc
 
 @LAYOUTS
 @NETWORKS
-@pytest.mark.parametrize("channels", [1, 3])
-def test_step_of_pixels(channels, dtype, layout, generator):
-    x, y = (draw(generator, 3, channels, 17, 23) for _ in range(2))
+def test_step_of_pixels(dtype, layout, generator):
+    x, y = (draw(generator, 3, 3, 11, 17) for _ in range(2))
     F = draw(generator, *x.shape).to(dtype, memory_format=layout)
-    for levels in (LEVELS, LEVELS[:1]):
-        weights = levels[:, :4].contiguous()
-        check_step("given", lambda D: y, x, F, y, levels, [], NO_CODEC)
-        for s in (draw(generator, 1, 1, 17, 23).abs(), draw(generator, *x.shape).abs()):
-            exact = lambda D, s=s, weights=weights: pointwise.diagonal_map(D, y, s, weights, MOST)  # noqa: E731
-            check_step("diagonal_map", exact, x, F, y, levels, [s], NO_CODEC)
-        for kind, rows in (("clip_map", CLIPS), ("quantization_map", INTERVALS)):
-            exact = lambda D, call=getattr(pointwise, kind), rows=rows, w=weights: call(D, y, rows, w, MOST)  # noqa: E731
-            check_step(kind, exact, x, F, y, levels, [rows], NO_CODEC, flips=3)
+    check_step("given", lambda D: y, x, F, y, LEVELS, [], NO_CODEC)
+    for levels in (LEVELS, LEVELS[:1]) if dtype == torch.float32 else (LEVELS,):
+        maps = [("diagonal_map", s.abs(), 0) for s in (draw(generator, 1, 1, 11, 17), draw(generator, *x.shape))]
+        for kind, rows, flips in (*maps, ("clip_map", CLIPS, 0), ("quantization_map", INTERVALS, 3)):
+            tail = (y, rows, levels[:, :4].contiguous(), MOST)
+            exact = lambda D, kind=kind, tail=tail: getattr(pointwise, kind)(D, *tail)  # noqa: E731
+            check_step(kind, exact, x, F, y, levels, [rows], NO_CODEC, flips)
 
 
 @LAYOUTS
@@ -305,7 +302,7 @@ def test_step_of_jpeg(size, dtype, layout, generator):
         check_step("jpeg_map", exact, x, F, y, LEVELS, [tables], rest, flips=768)
 
 
-@pytest.mark.parametrize("shape", [(2, 700), (1, 3, 5, 11)], ids=str)
+@pytest.mark.parametrize("shape", [(2, 700), (1, 3, 5, 11), (1, 9, 20)], ids=str)
 def test_step_of_other_images(shape, generator):
     x, y, F = (draw(generator, 3, *shape) for _ in range(3))
     s = draw(generator, 3, 1, *shape[1:]).abs()
@@ -316,12 +313,12 @@ def test_step_of_other_images(shape, generator):
 def test_a_step_is_what_it_is_alone(generator):
     for kind, numbers, rest in (
         ("given", [], NO_CODEC),
-        ("diagonal_map", [draw(generator, 3, 1, 18, 33).abs()], NO_CODEC),
+        ("diagonal_map", [draw(generator, 3, 1, 9, 17).abs()], NO_CODEC),
         ("clip_map", [CLIPS], NO_CODEC),
         ("quantization_map", [INTERVALS], NO_CODEC),
         ("jpeg_map", [TABLES], (MATRICES, [2, 2], True)),
     ):
-        x, y, F = (draw(generator, 3, 3, 18, 33) for _ in range(3))
+        x, y, F = (draw(generator, 3, 3, 9, 17) for _ in range(3))
 
         def run(images, kind=kind, numbers=numbers, rest=rest, x=x, y=y, F=F):
             out = x[images].clone(), torch.empty_like(x[images]), torch.empty_like(F[images])
