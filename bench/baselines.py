@@ -26,4 +26,4 @@ def problem(
     D = x + 0.1 * torch.randn(x.shape, generator=generator)
     operator = lf.operators.create(task, shape, **arguments)
     x, D = x.to(operator.device), D.to(operator.device)
-    return operator, D, operator.measure(x), lf.presets.get(task, "paper").weights(sigma)
+    return operator, D, operator.measure(x), operator.preset("paper").weights(sigma)
