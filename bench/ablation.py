@@ -28,8 +28,8 @@ from tqdm import tqdm
 import lmaps_fast as lf
 from lmaps_fast import metrics
 from lmaps_fast.apps import evaluate
-from lmaps_fast.files import image
 from lmaps_fast.denoisers import Denoiser
+from lmaps_fast.files import image
 from lmaps_fast.operators import Operator
 from lmaps_fast.race import machine
 

@@ -23,9 +23,9 @@ from lmaps_fast.denoisers import GaussianMixture
 from lmaps_fast.levels import polynomial
 from lmaps_fast.noise import SAMPLER, keys
 from lmaps_fast.presets import Preset
+from lmaps_fast.solvers import renoise
 from lmaps_fast.solvers.daps import DAPSSettings
 from lmaps_fast.solvers.dps import DPSSettings
-from lmaps_fast.solvers.renoise import shares
 
 SHAPE = (1, 1, 2)  # a point as an image of two pixels
 A, Y, NOISE = torch.tensor([[0.8, 0.6]], dtype=torch.float64), torch.tensor([0.05], dtype=torch.float64), 0.1
@@ -80,7 +80,7 @@ def ddim(estimate: Callable[[Tensor, float, int], Tensor], draws: int, steps: in
     for i, (sigma, sigma_next) in enumerate(pairwise(polynomial(steps, *SIGMAS))):
         draw = 1 + i * (draws + 1)
         x0 = estimate(x, sigma, draw)
-        keep, level = shares(sigma, sigma_next, rho)
+        keep, level = renoise.shares(sigma, sigma_next, rho)
         x = ops.add_normal(torch.lerp(x0, x, keep), noise, draw + draws, level)
     return x0
 

@@ -11,9 +11,20 @@ import pytest
 import torch
 from conftest import photo_like
 
-from lmaps_fast.files import image
+from lmaps_fast.apps.evaluate import (
+    SIGMAS,
+    add_arguments,
+    as_json,
+    bm3d,
+    centre,
+    evaluate,
+    level,
+    photographs,
+    run,
+    table,
+)
 from lmaps_fast.errors import InputError
-from lmaps_fast.apps.evaluate import SIGMAS, add_arguments, as_json, bm3d, centre, evaluate, level, photographs, run, table
+from lmaps_fast.files import image
 
 
 def identity(x, sigma):

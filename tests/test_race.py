@@ -9,9 +9,9 @@ from conftest import photo_like
 
 import lmaps_fast as lf
 from lmaps_fast.apps import cli
-from lmaps_fast.files import image
 from lmaps_fast.denoisers import EDM
 from lmaps_fast.denoisers.natural import UNet
+from lmaps_fast.files import image
 from lmaps_fast.race import report, run
 from lmaps_fast.race.contenders import COLLAPSED, LOOP, PUBLISHED, Contender, contenders
 from lmaps_fast.race.meter import Counts, Metered, counted

@@ -124,12 +124,12 @@ class _Differentiable(torch.autograd.Function):
 def counted(operator: Operator, counts: Counts) -> Operator:
     """The same operator, on the same tensors, that counts the calls of its methods."""
     twin: Any = copy.copy(operator)
-    twin.__class__, twin.counts = _counting_class(type(operator)), counts
+    twin.__class__, twin.counts = _counting_class(twin.__class__), counts
     return twin
 
 
 @cache  # every class of operators is registered with torch for good, so there is one for each
-def _counting_class(kind: type[Operator]) -> type[Operator]:
+def _counting_class(kind: Any) -> type[Operator]:
     methods = {name: _counting(getattr(kind, name)) for name in OPERATOR_METHODS if hasattr(kind, name)}
     return type(kind.__name__, (kind,), methods)
 

@@ -112,7 +112,8 @@ def circular_kernel(operator: Fourier) -> Tensor:
 def reflect_kernel(operator: ReflectBlur) -> Tensor:
     """The kernel, float64."""
     height, width = (2 * r + 1 for r in operator.radius)
-    return torch.fft.irfft2(operator.transfer[0, 0].conj().to("cpu", torch.complex128), s=operator.size)[:height, :width]
+    transfer = operator.transfer[0, 0].conj().to("cpu", torch.complex128)
+    return torch.fft.irfft2(transfer, s=operator.size)[:height, :width]
 
 
 def blur_factor(G: Tensor) -> Tensor | None:
