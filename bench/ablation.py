@@ -26,10 +26,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 import lmaps_fast as lf
-from lmaps_fast import metrics, presets
+from lmaps_fast import metrics
 from lmaps_fast.apps import evaluate
-from lmaps_fast.files import image
 from lmaps_fast.denoisers import Denoiser
+from lmaps_fast.files import image
 from lmaps_fast.operators import Operator
 from lmaps_fast.race import machine
 
@@ -52,7 +52,7 @@ Row = dict[str, Any]
 def settings(operator: Operator, prior: Denoiser) -> dict[str, lf.Preset]:
     """The prior's preset and the paper's, by name; one of them where they are the same."""
     names = dict.fromkeys((getattr(prior, "preset", "paper"), "paper"))
-    return {name: presets.fitting(operator, name) for name in names}
+    return {name: operator.preset(name) for name in names}
 
 
 def ssim(x: Tensor, photo: Tensor) -> float:
@@ -89,13 +89,12 @@ def efficiency(
     y = operator.measure(photos)
     runs: dict[tuple, dict[str, lf.Restorer]] = {}
     for name, preset in chosen.items():
+        for backend in FORMS.values():
+            short = preset.override(steps=2, inner_steps=2)
+            lf.Restorer(operator, prior, preset=short, backend=backend)(y[:1])
         for N, K in PUBLISHED:
             changed = preset.override(steps=N, inner_steps=K)
             runs[name, N, K] = {f: lf.Restorer(operator, prior, preset=changed, backend=b) for f, b in FORMS.items()}
-    for restorers in runs.values():
-        for form, restorer in restorers.items():
-            short = restorer.preset.override(steps=2, inner_steps=2)
-            lf.Restorer(operator, prior, preset=short, backend=FORMS[form])(y[:1])
     records: dict[tuple, dict[str, list]] = {key: {form: [] for form in FORMS} for key in runs}
     for _ in range(rounds):
         for i, photo in enumerate(photos[:, None]):

@@ -12,8 +12,8 @@ from torch import Tensor
 
 import lmaps_fast as lf
 from lmaps_fast import metrics
-from lmaps_fast.files import image
 from lmaps_fast.denoisers import Denoiser
+from lmaps_fast.files import image
 from lmaps_fast.operators import Operator
 
 STEPS, INNER_STEPS = (5, 10, 20, 50, 100, 200), (1, 10, 20, 50, 100, 200)

@@ -10,6 +10,13 @@ import lmaps_fast as lf
 from lmaps_fast.local_map import Weights, gradient_descent
 
 
+def levels_of_a_step(weights: Weights, device: torch.device) -> Tensor:
+    """A row of `ops.step` with these weights, for all images."""
+    skip, out, keep, noise, scale, draw = 0.2, 0.4, 0.0, 0.5, 0.9, 0
+    row = [weights.lam, weights.c, weights.lr, weights.steps, skip, out, keep, noise, scale, draw]
+    return torch.tensor([row], dtype=torch.float64, device=device)
+
+
 def compiled_loop() -> Callable[..., Tensor]:
     """torch.compile of the whole K-step loop."""
     torch._dynamo.config.recompile_limit = 64
@@ -26,4 +33,4 @@ def problem(
     D = x + 0.1 * torch.randn(x.shape, generator=generator)
     operator = lf.operators.create(task, shape, **arguments)
     x, D = x.to(operator.device), D.to(operator.device)
-    return operator, D, operator.measure(x), lf.presets.get(task, "paper").weights(sigma)
+    return operator, D, operator.measure(x), operator.preset("paper").weights(sigma)

@@ -7,6 +7,7 @@ timed inside a CUDA graph of 50 launches, so that what Python costs is left out.
 import argparse
 import json
 import statistics
+from functools import partial
 from pathlib import Path
 
 import baselines
@@ -17,10 +18,14 @@ from lmaps_fast import ops
 from lmaps_fast.denoisers import adm
 from lmaps_fast.files.image import write_bytes
 from lmaps_fast.local_map import Problem, gradient_descent
+from lmaps_fast.noise import SAMPLER, keys
 from lmaps_fast.race.published import as_published
-from lmaps_fast.renoise import SAMPLER, Noise
+from lmaps_fast.weights import table
 
-SIZES = ((1, 3, 256, 256), (16, 3, 512, 512))
+DEVICE = "cuda"
+SHAPE = (3, 256, 256)
+SIZES = ((1, *SHAPE), (16, 3, 512, 512))
+BATCHES, STEPS = (1, 4, 16), (20, 200)
 TASKS = ("inpainting_random", "high_dynamic_range", "quantization", "jpeg_restoration")
 COMPILED = ("inpainting_random", "gaussian_deblurring", "jpeg_restoration")  # a loop takes half a minute to compile
 LAUNCHES, ROUNDS = 50, 7
@@ -49,42 +54,51 @@ def of_graph(run):
 
 def kernels(size):
     """Time, bytes and share of the copy bandwidth of each kernel at [B, C, H, W] = size, K = 100."""
-    x = torch.rand(size, device="cuda") * 2 - 1
-    copy, target = torch.empty_like(x), torch.zeros(1, device="cuda")
+    x = torch.rand(size, device=DEVICE) * 2 - 1
+    copy, target = torch.empty_like(x), torch.zeros(1, device=DEVICE)
     image = x.numel() * 4
     bandwidth = 2 * image / of_graph(lambda: copy.copy_(x))
     empty = of_graph(lambda: target.zero_())
-    keys = Noise(SAMPLER, 0, range(size[0]), size[1:], device="cuda").keys
+    noise = keys(SAMPLER, 0, range(size[0]), DEVICE)
+    draw, sigma = torch.zeros(1, dtype=torch.int64, device=DEVICE), torch.tensor([0.5], device=DEVICE).double()
     F = x.to(torch.bfloat16, memory_format=torch.channels_last)
-    rows = {"add_normal": (lambda: ops.add_normal(x, keys, 0, 0.5, backend="cuda"), 2 * image)}
+    rows = {"add_normal": (lambda: ops.add_normal(x, noise, draw, sigma, backend=DEVICE), 2 * image)}
     for task in TASKS:
-        operator = lf.operators.create(task, size[1:], device="cuda")
-        weights = lf.presets.get(task, "paper").weights(1.0)
-        problem = Problem(operator, operator.measure(x), "cuda")
+        operator = lf.operators.create(task, size[1:], device=DEVICE)
+        weights = operator.preset("paper").weights(1.0)
+        problem = Problem(operator, operator.measure(x), DEVICE)
         state, x0, following = x.clone(), torch.empty_like(x), torch.empty_like(F)
-        between = ops.Between(0.2, 0.4, 0.0, 0.5, 0.9)
-        rows[f"{task} map"] = (lambda p=problem, w=weights: p(x, w), 3 * image)
-        arguments = (problem.pixel_map, F, state, x0, following, keys, 0, between, weights)
+        rows[f"{task} map"] = (partial(problem, x, table(weights, x.device)), 3 * image)
+        step = partial(
+            ops.step,
+            *(problem.pixel_map, state, x0, following, F),
+            keys=noise,
+            levels=baselines.levels_of_a_step(weights, x.device),
+            most=weights.steps,
+            backend=DEVICE,
+        )
         moved = 5 * image  # of float32: x, y, x0, next x; of bfloat16: F and the next input
-        rows[f"{task} step"] = (lambda a=arguments: ops.step(*a), moved)
-    table = []
+        rows[f"{task} step"] = (step, moved)
+    found = []
     for name, (run, moved) in rows.items():
         t = of_graph(run)
-        table.append(
+        found.append(
             {"kernel": name, "size": list(size), "us": t * 1e6, "bytes": moved, "of copy": moved / t / bandwidth}
         )
         print(f"{name:32} {'x'.join(map(str, size)):>14} {t * 1e6:9.1f} us {moved / t / bandwidth:6.1%} of copy")
     print(f"{'empty launch':32} {'':14} {empty * 1e6:9.1f} us; copy {bandwidth / 1e12:.2f} TB/s")
-    return {"bandwidth": bandwidth, "empty_us": empty * 1e6, "kernels": table}
+    return {"bandwidth": bandwidth, "empty_us": empty * 1e6, "kernels": found}
 
 
 def local_maps():
-    """The collapsed local MAP against the loop, eager and compiled, and the blur as published; 1x3x256x256, K = 100."""
-    table = []
+    """The collapsed local MAP against the loop, eager and compiled, and the blur as published; 1x3x256x256, K = 100.
+
+    Weights are on the device, as solvers have them."""
+    found = []
     compiled = baselines.compiled_loop()
     for task in (*TASKS, "super_resolution", "gaussian_deblurring", "motion_deblurring", "phase_retrieval"):
-        operator, D, y, weights = baselines.problem(task, (3, 256, 256), 1.0, device="cuda")
-        problem = Problem(operator, y)
+        operator, D, y, weights = baselines.problem(task, SHAPE, 1.0, device=DEVICE)
+        problem, weights = Problem(operator, y), table(weights, D.device)
         runs = {
             "collapsed": lambda p=problem, D=D, w=weights: p(D, w),
             "eager": lambda o=operator, D=D, y=y, w=weights: gradient_descent(o, D, y, w),
@@ -97,10 +111,10 @@ def local_maps():
         for run in runs.values():
             run()
         times = {name: statistics.median(seconds(run) for _ in range(ROUNDS)) for name, run in runs.items()}
-        table.append({"task": task, **{name: t * 1e6 for name, t in times.items()}})
+        found.append({"task": task, **{name: t * 1e6 for name, t in times.items()}})
         ratios = ", ".join(f"{name} {t / times['collapsed']:.1f}x" for name, t in times.items() if name != "collapsed")
         print(f"{task:24} {times['collapsed'] * 1e6:9.1f} us; {ratios}")
-    return table
+    return found
 
 
 @torch.no_grad()
@@ -114,29 +128,31 @@ def interleaved(first, second):
 
 
 def end_to_end(denoiser, name, tasks=("inpainting_random", "gaussian_deblurring", "jpeg_restoration")):
-    """A captured restoration over the same network calls in a graph of their own, interleaved."""
-    table = []
+    """A restoration, whose steps are graphs, over the same network calls in one graph of their own, interleaved."""
+    found = []
     for task in tasks:
-        for batch in (1, 4, 16):
-            operator = lf.operators.create(task, (3, 256, 256), device="cuda")
-            y = operator.measure(torch.rand(batch, 3, 256, 256, device="cuda") * 2 - 1)
-            for steps in (20, 200):
-                if steps == 200 and batch > 1:
+        for batch in BATCHES:
+            operator = lf.operators.create(task, SHAPE, device=DEVICE)
+            y = operator.measure(torch.rand(batch, *SHAPE, device=DEVICE) * 2 - 1)
+            for steps in STEPS:
+                if steps > min(STEPS) and batch > 1:
                     continue
                 restorer = lf.Restorer(operator, denoiser, steps=steps, preset="paper")
-                network, sigmas = restorer.denoiser.preconditioned(operator.shape), restorer.solver.sigmas[:-1]
+                network, sigmas = restorer.solver.network, restorer.solver.sigmas(restorer.settings[0])[:-1]
+                levels = network.condition(torch.tensor(sigmas, dtype=torch.float64)).float().to(DEVICE)
+                levels = levels[:, None].repeat(1, batch)
                 x = torch.zeros_like(y, dtype=network.dtype).to(memory_format=torch.channels_last)
 
-                def calls(x, network=network, sigmas=sigmas):
-                    for sigma in sigmas:
-                        F = network.evaluate(x, sigma)
+                def calls(x, network=network, conditions=levels):
+                    for condition in conditions:
+                        F = network.evaluate(x, condition)
                     return F
 
                 whole, ratio = interleaved((restorer, y), (lf.graphs.Captured(calls), x))
                 row = {"prior": name, "task": task, "batch": batch, "steps": steps, "ms": whole * 1e3, "ratio": ratio}
-                table.append(row | {"captured": restorer.graphs.reason or "yes"})
+                found.append(row | {"captured": "no" if restorer.graphs is None else "yes"})
                 print(f"{name} {task:20} B {batch:2} N {steps:3}: {whole * 1e3:8.2f} ms, / network {ratio:.3f}")
-    return table
+    return found
 
 
 def ffhq_network():
@@ -144,9 +160,7 @@ def ffhq_network():
     network = adm.build("ffhq_256x256")
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.02)
-    denoiser = lf.denoisers.VP(network.cuda(), dtype=torch.bfloat16)
-    adm.keep_sensitive_parts(network, torch.bfloat16)
-    return denoiser
+    return lf.denoisers.ADM("random weights", DEVICE, torch.bfloat16, network.state_dict())
 
 
 def main():
@@ -166,7 +180,7 @@ def main():
 
     path.parent.mkdir(exist_ok=True)
     add("kernels", [kernels(size) for size in SIZES])
-    add("end_to_end", end_to_end(lf.denoisers.load("natural", device="cuda"), "natural"))
+    add("end_to_end", end_to_end(lf.denoisers.load("natural", DEVICE), "natural"))
     try:
         add("ffhq_end_to_end", end_to_end(ffhq_network(), "FFHQ-256, random weights", ("inpainting_random",)))
     except lf.InputError as error:

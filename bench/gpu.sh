@@ -22,8 +22,13 @@ cmake -S . -B build/gpu-build -G Ninja -DLMAPS_FAST_CUDA=1 -DCMAKE_CUDA_ARCHITEC
   -Dpybind11_DIR="$("$python" -m pybind11 --cmakedir)" -DPython_EXECUTABLE="$(command -v "$python")" >"$out/build.log"
 cmake --build build/gpu-build >>"$out/build.log" || { tail -40 "$out/build.log"; exit 1; }
 cp build/gpu-build/_C*.so lmaps_fast/
-# setup.py maps kernels/ to lmaps_fast.kernels; without an installation a link does.
-[ -e lmaps_fast/kernels ] || { ln -s ../kernels lmaps_fast/kernels; trap 'rm -f lmaps_fast/kernels' EXIT; }
+# setup.py maps kernels/ and bench/race/ into the package; without an installation links do.
+links=()
+trap 'rm -f "${links[@]}"' EXIT
+for target in ../kernels ../bench/race; do
+  link=lmaps_fast/$(basename "$target")
+  [ -e "$link" ] || { ln -s "$target" "$link"; links+=("$link"); }
+done
 "$python" -m lmaps_fast info
 
 echo "== tests"

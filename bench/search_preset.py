@@ -51,7 +51,7 @@ def search(task: str, prior: lf.denoisers.Denoiser, photos: torch.Tensor, steps:
         return value
 
     # The score falls beyond a peak in each hyper-parameter, so the first fall ends its search.
-    best = lf.presets.get(task, "paper").override(steps=steps, **START)
+    best = lf.operators.preset(task, "paper").override(steps=steps, **START)
     best_score = score(best)
     for name, factor in FACTORS.items():
         for direction in (factor, 1 / factor):

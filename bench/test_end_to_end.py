@@ -17,10 +17,10 @@ ROUNDS = 5
 def test_restoration_over_network_calls(task):
     operator, _, y, _ = baselines.problem(task, cases.SHAPE, cases.SIGMA)
     restorer = lf.Restorer(operator, steps=cases.NETWORK_CALLS)
-    x = torch.randn(1, *cases.SHAPE)
+    x, sigmas = torch.randn(1, *cases.SHAPE), restorer.solver.sigmas(restorer.settings[0])[:-1]
 
     def network_calls():
-        for sigma in restorer.solver.sigmas[:-1]:
+        for sigma in sigmas:
             restorer.denoiser(x, sigma)
 
     def seconds(run):

@@ -35,7 +35,8 @@ with torch.no_grad():
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux keeps and resets the peak")
 @pytest.mark.parametrize("case", cases.LOCAL_MAP)
 def test_peak_of_a_local_map(case):
-    environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
+    folders = [os.path.dirname(__file__), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
     command = [sys.executable, "-c", SCRIPT, case]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     buffers = float(run.stdout)

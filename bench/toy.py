@@ -11,7 +11,6 @@ import argparse
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,10 +18,12 @@ import torch
 from torch import Tensor
 
 import lmaps_fast as lf
+from lmaps_fast import ops
 from lmaps_fast.denoisers import GaussianMixture
-from lmaps_fast.presets import Preset
-from lmaps_fast.renoise import SAMPLER, Noise, renoise
 from lmaps_fast.levels import polynomial
+from lmaps_fast.noise import SAMPLER, keys
+from lmaps_fast.presets import Preset
+from lmaps_fast.solvers import renoise
 from lmaps_fast.solvers.daps import DAPSSettings
 from lmaps_fast.solvers.dps import DPSSettings
 
@@ -67,28 +68,32 @@ def prior() -> GaussianMixture:
 
 def draw_points(mixture: GaussianMixture, points: int, seed: int) -> Tensor:
     """Exact draws, [points, 1, 1, 2]: of x0 given an x of so much noise that it tells nothing."""
-    noise = Noise(SAMPLER, seed, range(points), SHAPE, torch.float64)
-    return mixture.sample(torch.zeros(points, *SHAPE, dtype=torch.float64), 1e6, noise)
+    x = torch.zeros(points, *SHAPE, dtype=torch.float64)
+    return mixture.sample(x, 1e6, keys(SAMPLER, seed, range(points)))
 
 
-def ddim(estimate: Callable[[Tensor, float], Tensor], steps: int, noise: Noise, rho: float) -> Tensor:
-    """x0 = estimate(x, sigma), then x = x0 + sigma_next (sqrt(1 - rho^2) (x - x0) / sigma + rho eps), from SIGMAS[0].
-    Returns the last x0, [B, 1, 1, 2]."""
-    x = SIGMAS[0] * noise()
-    for sigma, sigma_next in pairwise(polynomial(steps, *SIGMAS)):
-        x0 = estimate(x, sigma)
-        x = renoise(x, x0, sigma, sigma_next, rho, noise)
+def ddim(estimate: Callable[[Tensor, float, int], Tensor], draws: int, steps: int, noise: Tensor, rho: float) -> Tensor:
+    """x0 = estimate(x, sigma, draw), then x = x0 + sigma_next (sqrt(1 - rho^2) (x - x0) / sigma + rho eps), from
+    SIGMAS[0]. estimate may use `draws` draws from `draw`; noise: the keys of the points. Returns the last x0,
+    [B, 1, 1, 2]."""
+    x = SIGMAS[0] * ops.normal(noise, SHAPE, dtype=torch.float64)
+    for i, (sigma, sigma_next) in enumerate(pairwise(polynomial(steps, *SIGMAS))):
+        draw = 1 + i * (draws + 1)
+        x0 = estimate(x, sigma, draw)
+        keep, level = renoise.shares(sigma, sigma_next, rho)
+        x = ops.add_normal(torch.lerp(x0, x, keep), noise, draw + draws, level)
     return x0
 
 
 def variants(posterior: GaussianMixture, points: int, steps: int, seed: int, rho: float) -> dict[str, Tensor]:
     """The last x0 of the DDIM update with each of VARIANTS."""
-    clouds = {}
-    for name in VARIANTS:
-        noise = Noise(SAMPLER, seed, range(points), SHAPE, torch.float64)
-        estimates = {"mean": posterior, "map": posterior.local_map, "sample": partial(posterior.sample, noise=noise)}
-        clouds[name] = ddim(estimates[name], steps, noise, rho)
-    return clouds
+    noise = keys(SAMPLER, seed, range(points))
+    estimates = {
+        "mean": (lambda x, sigma, draw: posterior(x, sigma), 0),
+        "map": (lambda x, sigma, draw: posterior.local_map(x, sigma), 0),
+        "sample": (lambda x, sigma, draw: posterior.sample(x, sigma, noise, draw), 2),
+    }
+    return {name: ddim(*estimates[name], steps, noise, rho) for name in VARIANTS}
 
 
 def solvers(mixture: GaussianMixture, points: int, steps: Steps, seed: int) -> dict[str, Tensor]:

@@ -1,21 +1,44 @@
-"""Local MAP of JPEG: whole minimum coded units (MCUs) in one kernel, from pixels through all K steps back to pixels.
+"""Local MAP of JPEG: each minimum coded unit (MCU) in one program, from pixels through all K steps back to pixels.
 
-Colour transform, chroma subsampling, DCT and the quantizer's steps are those of csrc/core/jpeg.h. MCUs that the border
-cuts take their steps in PyTorch.
+Colour transform, chroma subsampling, DCT and the quantizer's steps are those of csrc/core/jpeg.h.
 """
+
+from collections.abc import Sequence
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from lmaps_fast import ops
-from lmaps_fast.checks import check, same_shape
-from lmaps_fast.errors import InputError
 from lmaps_fast.kernels.blocks import JPEG_WARPS, LUMA_BLOCKS
-from lmaps_fast.kernels.pointwise import number
-from lmaps_fast.local_map import Weights
-from lmaps_fast.ops.jpeg_codec import JpegCodec
+from lmaps_fast.kernels.launch import launch
+from lmaps_fast.kernels.pointwise import entry, number, shares, steps_of
+
+# cos(i pi / 16) / 2, the entries of the orthonormal DCT-II of length 8
+COSINES = tl.constexpr(
+    (
+        0.5,
+        0.4903926402016152,
+        0.46193976625564337,
+        0.4157348061512726,
+        0.3535533905932738,
+        0.2777851165098011,
+        0.1913417161825449,
+        0.09754516100806412,
+    )
+)
+
+
+@triton.jit
+def dct(k, j, like):
+    # Entries (k, j) of the DCT matrix, made here so that no launch uploads it
+    angle = (2 * j + 1) * k % 32  # in units of pi / 16
+    angle = tl.where(k == 0, 4, tl.minimum(angle, 32 - angle))
+    folded = tl.minimum(angle, 16 - angle)
+    value = tl.zeros(folded.shape, like.dtype)
+    for i in tl.static_range(8):
+        value = tl.where(folded == i, number(COSINES[i], like), value)
+    return tl.where(angle > 8, -value, value)
 
 
 @triton.jit
@@ -26,22 +49,26 @@ def transform(a, block):
 
 
 @triton.jit
-def mix(matrix, row: tl.constexpr, a, b, c):
-    # A row of a 3x3 matrix times (a, b, c)
-    return tl.load(matrix + 3 * row) * a + tl.load(matrix + 3 * row + 1) * b + tl.load(matrix + 3 * row + 2) * c
+def mix(MATRICES: tl.constexpr, row: tl.constexpr, a, b, c):
+    # A row of two 3x3 matrices, one below the other, times (a, b, c)
+    return (
+        number(MATRICES[3 * row], a) * a + number(MATRICES[3 * row + 1], a) * b + number(MATRICES[3 * row + 2], a) * c
+    )
 
 
 @triton.jit
-def luma_of(x, at, plane, within, matrix, CHANNELS: tl.constexpr):
+def luma_of(x, at, plane, within, MATRICES: tl.constexpr, CHANNELS: tl.constexpr):
     # Levels of luma at some pixels of an image
     value = tl.load(x + at, within, 0)
     if CHANNELS == 3:
-        value = mix(matrix, 0, value, tl.load(x + at + plane, within, 0), tl.load(x + at + 2 * plane, within, 0))
+        value = mix(MATRICES, 0, value, tl.load(x + at + plane, within, 0), tl.load(x + at + 2 * plane, within, 0))
     return 127.5 * value - 0.5
 
 
 @triton.jit
-def chroma_of(x, at, plane, within, matrix, AVERAGE: tl.constexpr, SUB_H: tl.constexpr, SUB_W: tl.constexpr):
+def chroma_of(
+    x, at, plane, within, MATRICES: tl.constexpr, AVERAGE: tl.constexpr, SUB_H: tl.constexpr, SUB_W: tl.constexpr
+):  # fmt: skip
     # Levels [2 MCUs, 8, 8], Cb and Cr in turn, of pixels [n, 8, 8] in luma blocks. A sample is the mean of
     # SUB_H x SUB_W pixels, or the first of them.
     MCUS: tl.constexpr = at.shape[0] // (SUB_H * SUB_W)
@@ -49,7 +76,7 @@ def chroma_of(x, at, plane, within, matrix, AVERAGE: tl.constexpr, SUB_H: tl.con
     r = tl.load(x + at, within, 0, eviction_policy="evict_first")
     g = tl.load(x + at + plane, within, 0, eviction_policy="evict_first")
     b = tl.load(x + at + 2 * plane, within, 0, eviction_policy="evict_first")
-    fine = tl.join(mix(matrix, 1, r, g, b), mix(matrix, 2, r, g, b))
+    fine = tl.join(mix(MATRICES, 1, r, g, b), mix(MATRICES, 2, r, g, b))
     if AVERAGE:
         share = tl.full((SUB_H, SUB_W), 127.5 / (SUB_H * SUB_W), r.dtype)
     else:
@@ -69,76 +96,194 @@ def pixels_of(samples, SUB_H: tl.constexpr, SUB_W: tl.constexpr):
 
 
 @triton.jit
-def change(D, y, table, dct, steps, keep, prior, data):
+def round_even(v):
+    # By adding 1.5 * 2^23 or 1.5 * 2^52, past which there are no fractions: quantizer indices are smaller.
+    shift = number(12582912.0 if v.dtype == tl.float32 else 6755399441055744.0, v)
+    return (v + shift) - shift
+
+
+@triton.jit
+def quantizer(table, like):
+    return tl.load(table + 8 * tl.arange(0, 8)[:, None] + tl.arange(0, 8)[None, :]).to(like.dtype)[None, :, :]
+
+
+@triton.jit
+def change(D, y, table, forward, inverse, weights):
     # What the K steps add to the levels D of blocks [n, 8, 8], in units of [-1, 1]: in the DCT of D and y, divided by
     # the quantization steps, v <- keep v + (prior v_D + data v_y) - data round(v).
-    # Half to even by adding 1.5 * 2^23 or 1.5 * 2^52, past which there are no fractions: quantizer indices are smaller.
-    shift = tl.full((), 12582912.0 if D.dtype == tl.float32 else 6755399441055744.0, D.dtype)
-    i, j = tl.arange(0, 8)[:, None], tl.arange(0, 8)[None, :]
-    forward, inverse = tl.load(dct + 8 * i + j), tl.load(dct + 8 * j + i)
-    q = tl.load(table + 8 * i + j)[None, :, :]
+    keep, prior, data = shares(weights, D)
+    q = quantizer(table, D)
     v_D = transform(forward, D) / q
-    a, e = number(keep, v_D), number(data, v_D)
-    b = number(prior, v_D) * v_D + e * (transform(forward, y) / q)
+    b = prior * v_D + data * (transform(forward, y) / q)
     v = v_D
-    for _ in range(steps):
-        v = a * v + (b - e * ((v + shift) - shift))
+    for _ in range(steps_of(weights)):
+        v = keep * v + (b - data * round_even(v))
     return transform(inverse, (v - v_D) * q) / 127.5
 
 
-@triton.jit(do_not_specialize=["steps"])
-def jpeg_kernel(
-    out, D, y, tables, matrices, dct, units, units_high, units_wide, height, width, steps,
-    keep: tl.float64, prior: tl.float64, data: tl.float64,
-    CHANNELS: tl.constexpr, SUB_H: tl.constexpr, SUB_W: tl.constexpr, AVERAGE: tl.constexpr, BLOCKS: tl.constexpr,
+@triton.jit
+def quantized(levels, table, forward, inverse):
+    # What levels of blocks [n, 8, 8] become in the codec, in units of [-1, 1].
+    q = quantizer(table, levels)
+    return transform(inverse, round_even(transform(forward, levels) / q) * q) / 127.5
+
+
+@triton.jit
+def places(
+    program, height, width, BORDER: tl.constexpr, SUB_H: tl.constexpr, SUB_W: tl.constexpr, BLOCKS: tl.constexpr
 ):  # fmt: skip
-    # out, D, y: [B, CHANNELS, height, width]; tables: [2, 8, 8]; matrices: [2, 3, 3]; dct: [8, 8]. A program takes
-    # BLOCKS blocks of luma and the chroma of their MCUs; units: the MCUs of all images, high and wide those of one.
-    block = tl.program_id(0).to(tl.int64) * BLOCKS + tl.arange(0, BLOCKS)
-    unit, part = block // (SUB_H * SUB_W), block % (SUB_H * SUB_W)
-    image = unit // (units_high * units_wide)
-    top = (unit // units_wide % units_high * SUB_H + part // SUB_W) * 8
-    left = (unit % units_wide * SUB_W + part % SUB_W) * 8
-    plane = height.to(tl.int64) * width
-    corner = image * CHANNELS * plane + top * width + left
-    at = corner[:, None, None] + (tl.arange(0, 8)[:, None] * width + tl.arange(0, 8)[None, :])[None, :, :]
-    within = (unit < units)[:, None, None]
-    luma = change(
-        luma_of(D, at, plane, within, matrices, CHANNELS), luma_of(y, at, plane, within, matrices, CHANNELS),
-        tables, dct, steps, keep, prior, data,
-    )  # fmt: skip
-    if CHANNELS == 1:
-        tl.store(out + at, tl.load(D + at, within) + luma, within)
+    # Of the BLOCKS blocks of luma of a program: their rows [n, 8, 1] and columns [n, 1, 8] in the image, which are
+    # there [n, 1, 1], and whether the border cuts their MCUs. Such MCUs take longest and so have the first programs:
+    # those of the last column, then those of the last row.
+    MCUS: tl.constexpr = BLOCKS // (SUB_H * SUB_W)
+    high, wide = height // (8 * SUB_H), width // (8 * SUB_W)
+    block = tl.arange(0, BLOCKS)
+    if BORDER:
+        beside = tl.where(width % (8 * SUB_W) > 0, high, 0)
+        below = tl.where(height % (8 * SUB_H) > 0, tl.cdiv(width, 8 * SUB_W), 0)
+        programs = tl.cdiv(beside + below, MCUS)
+        cut = program < programs
+        mcu = tl.where(cut, program, program - programs) * MCUS + block // (SUB_H * SUB_W)
+        row, column = mcu // tl.maximum(wide, 1), mcu % tl.maximum(wide, 1)
+        row = tl.where(cut, tl.where(mcu < beside, mcu, high), row)
+        column = tl.where(cut, tl.where(mcu < beside, wide, mcu - beside), column)
+        # Right of the last whole MCU and below it at once: that one belongs to the last row.
+        there = mcu < tl.where(cut, beside + below, high * wide)
     else:
-        chroma = change(
-            chroma_of(D, at, plane, within, matrices, AVERAGE, SUB_H, SUB_W),
-            chroma_of(y, at, plane, within, matrices, AVERAGE, SUB_H, SUB_W),
-            tables + 64, dct, steps, keep, prior, data,
+        cut = False
+        mcu = program * MCUS + block // (SUB_H * SUB_W)
+        row, column = mcu // wide, mcu % wide
+        there = mcu < high * wide
+    part = block % (SUB_H * SUB_W)
+    top, left = (row * SUB_H + part // SUB_W) * 8, (column * SUB_W + part % SUB_W) * 8
+    rows = top[:, None, None] + tl.arange(0, 8)[None, :, None]
+    columns = left[:, None, None] + tl.arange(0, 8)[None, None, :]
+    return rows, columns, there[:, None, None], cut
+
+
+@triton.jit
+def offsets(row, column, height, width, WIDE: tl.constexpr):
+    # Of pixels in their channel: where they are, where the pixel is that stands for them, which is another beyond the
+    # border, and the size of a channel. WIDE: an image has more numbers than fit in 32 bits.
+    plane = tl.full((), height, tl.int64 if WIDE else tl.int32) * width
+    at = row.to(plane.dtype) * width + column
+    repeated = tl.minimum(row, height - 1).to(plane.dtype) * width + tl.minimum(column, width - 1)
+    return at, repeated, plane
+
+
+@triton.jit
+def step_of_pixel(out, y, here, within, D, decoded, weights):
+    x, offset = tl.load(out + here, within), number(0.5 / 127.5, D)
+    lam, c, lr = entry(weights, 0, D), entry(weights, 1, D), entry(weights, 2, D)
+    x -= lr * (lam * (x - D) + c * (decoded + offset - tl.load(y + here, within)))
+    tl.store(out + here, x, within)
+
+
+@triton.jit
+def map_mcus(
+    out, D, y, at, repeated, plane, there, exists, cut, tables, weights, MATRICES: tl.constexpr, CHANNELS: tl.constexpr,
+    SUB_H: tl.constexpr, SUB_W: tl.constexpr, AVERAGE: tl.constexpr,
+):  # fmt: skip
+    # The local MAP of the pixels [n, 8, 8] at `at`, of those that exist. out may be D. Barriers stand wherever a thread
+    # writes what others have read or will read.
+    i, j = tl.arange(0, 8)[:, None], tl.arange(0, 8)[None, :]
+    like = tl.full((), 0, out.dtype.element_ty)
+    forward, inverse = dct(i, j, like), dct(j, i, like)
+    if cut:
+        # What the missing pixels of a cut MCU repeat changes with x, which couples the coefficients: K steps of pixels,
+        # which stand in `out` meanwhile.
+        D_0 = tl.load(D + at, exists)
+        D_1, D_2 = D_0, D_0
+        if CHANNELS == 3:
+            D_1, D_2 = tl.load(D + at + plane, exists), tl.load(D + at + 2 * plane, exists)
+            tl.store(out + at + plane, D_1, exists)
+            tl.store(out + at + 2 * plane, D_2, exists)
+        tl.store(out + at, D_0, exists)
+        for _ in range(steps_of(weights)):
+            tl.debug_barrier()
+            luma = luma_of(out, repeated, plane, there, MATRICES, CHANNELS)
+            if CHANNELS == 1:
+                luma = quantized(luma, tables, forward, inverse)
+                tl.debug_barrier()
+                step_of_pixel(out, y, at, exists, D_0, luma, weights)
+            else:
+                chroma = chroma_of(out, repeated, plane, there, MATRICES, AVERAGE, SUB_H, SUB_W)
+                luma = quantized(luma, tables, forward, inverse)
+                blue, red = pixels_of(quantized(chroma, tables + 64, forward, inverse), SUB_H, SUB_W)
+                tl.debug_barrier()
+                step_of_pixel(out, y, at, exists, D_0, mix(MATRICES, 3, luma, blue, red), weights)
+                step_of_pixel(out, y, at + plane, exists, D_1, mix(MATRICES, 4, luma, blue, red), weights)
+                step_of_pixel(out, y, at + 2 * plane, exists, D_2, mix(MATRICES, 5, luma, blue, red), weights)
+    else:
+        luma = change(
+            luma_of(D, at, plane, exists, MATRICES, CHANNELS), luma_of(y, at, plane, exists, MATRICES, CHANNELS),
+            tables, forward, inverse, weights,
         )  # fmt: skip
-        blue, red = pixels_of(chroma, SUB_H, SUB_W)
-        for channel in tl.static_range(3):
-            here = at + channel * plane
-            tl.store(out + here, tl.load(D + here, within) + mix(matrices + 9, channel, luma, blue, red), within)
-
-
-def jpeg_map(D: Tensor, y: Tensor, codec: JpegCodec, weights: Weights) -> Tensor:
-    check(D=D, y=y)
-    same_shape("y", y, D)
-    if D.dim() != 4 or D.shape[1] != codec.channels:
-        raise InputError(f"D has shape {list(D.shape)}: this JPEG codec needs [B, {codec.channels}, H, W]")
-    out, (batch, channels, height, width) = torch.empty_like(D), D.shape
-    (h, w), (sub_h, sub_w) = codec.whole(D.shape), codec.subsampling
-    high, wide = h // (8 * sub_h), w // (8 * sub_w)
-    if units := batch * high * wide:
-        share, data = weights.lr * weights.lam, weights.lr * weights.c
-        with torch.cuda.device_of(D):
-            jpeg_kernel[(triton.cdiv(units * sub_h * sub_w, LUMA_BLOCKS),)](
-                out, D, y, *codec.constants(D), units, high, wide, height, width, weights.steps, 1 - share, share, data,
-                CHANNELS=channels, SUB_H=sub_h, SUB_W=sub_w, AVERAGE=codec.average, BLOCKS=LUMA_BLOCKS,
-                num_warps=JPEG_WARPS,
+        if CHANNELS == 1:
+            tl.store(out + at, tl.load(D + at, exists) + luma, exists)
+        else:
+            chroma = change(
+                chroma_of(D, at, plane, exists, MATRICES, AVERAGE, SUB_H, SUB_W),
+                chroma_of(y, at, plane, exists, MATRICES, AVERAGE, SUB_H, SUB_W),
+                tables + 64, forward, inverse, weights,
             )  # fmt: skip
-    # In a strip without a whole MCU the PyTorch form takes its steps in pixels.
-    for edge in ((..., slice(w, None)), (..., slice(h, None), slice(0, w))):
-        if D[edge].numel():
-            out[edge] = ops.jpeg_map_torch(D[edge], y[edge], codec, weights)
+            blue, red = pixels_of(chroma, SUB_H, SUB_W)
+            tl.debug_barrier()
+            for channel in tl.static_range(3):
+                here = at + channel * plane
+                tl.store(out + here, tl.load(D + here, exists) + mix(MATRICES, 3 + channel, luma, blue, red), exists)
+
+
+@triton.jit(do_not_specialize=["programs", "height", "width", "rows", "table_rows"])
+def jpeg_kernel(
+    out, D, y, tables, weights, programs, height, width, rows, table_rows, BORDER: tl.constexpr, MATRICES: tl.constexpr,
+    CHANNELS: tl.constexpr, SUB_H: tl.constexpr, SUB_W: tl.constexpr, AVERAGE: tl.constexpr, BLOCKS: tl.constexpr,
+    WIDE: tl.constexpr,
+):  # fmt: skip
+    # out, D, y: [images, CHANNELS, height, width]; tables: [table_rows, 2, 8, 8]; weights: [rows, 4]. A program takes
+    # BLOCKS blocks of luma of an image and the chroma of their MCUs; `programs` of them make an image.
+    image = tl.program_id(0) // programs
+    row, column, there, cut = places(tl.program_id(0) % programs, height, width, BORDER, SUB_H, SUB_W, BLOCKS)
+    at, repeated, plane = offsets(row, column, height, width, WIDE)
+    first = image.to(tl.int64) * CHANNELS * plane
+    exists = (there & (row < height) & (column < width)) if BORDER else there
+    map_mcus(
+        out + first, D + first, y + first, at, repeated, plane, there, exists, cut,
+        tables + image % table_rows * 128, weights + image % rows * 4,
+        MATRICES, CHANNELS, SUB_H, SUB_W, AVERAGE,
+    )  # fmt: skip
+
+
+def wide(x: Tensor) -> bool:
+    """Whether 32 bits are too few for the places in an image of x [B, ...] and in the last program's rest."""
+    return x.numel() // len(x) >= 2**31 - 2**16
+
+
+def grid(height: int, width: int, subsampling: Sequence[int]) -> tuple[int, bool]:
+    """Programs of an image, and whether there are MCUs that the border cuts."""
+    (sub_h, sub_w), blocks = subsampling, LUMA_BLOCKS
+    high, wide, mcus = height // (8 * sub_h), width // (8 * sub_w), blocks // (sub_h * sub_w)
+    cut = -(-height // (8 * sub_h)) * -(-width // (8 * sub_w)) - high * wide
+    return triton.cdiv(cut, mcus) + triton.cdiv(high * wide, mcus), cut > 0
+
+
+def jpeg_map(
+    D: Tensor,
+    y: Tensor,
+    tables: Tensor,
+    matrices: Sequence[float],
+    subsampling: Sequence[int],
+    average: bool,
+    weights: Tensor,
+    most: int,
+) -> Tensor:
+    out, (batch, channels, height, width) = torch.empty_like(D), D.shape
+    if D.numel():
+        programs, border = grid(height, width, subsampling)
+        launch(
+            jpeg_kernel, batch * programs,
+            out, D, y, tables, weights, programs, height, width, len(weights), len(tables),
+            BORDER=border, MATRICES=tuple(matrices), CHANNELS=channels, SUB_H=subsampling[0], SUB_W=subsampling[1],
+            AVERAGE=average, BLOCKS=LUMA_BLOCKS, WIDE=wide(D), num_warps=JPEG_WARPS, num_stages=1,
+        )  # fmt: skip
     return out

@@ -5,8 +5,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from lmaps_fast.checks import check, check_keys
 from lmaps_fast.kernels.blocks import COUNTERS, WARPS
+from lmaps_fast.kernels.launch import launch
 
 
 @triton.jit
@@ -37,39 +37,66 @@ def box_muller(u, v):
 
 
 @triton.jit
-def add(out, x, eps, at, within, sigma):
-    x_i = tl.load(x + at, within)
-    tl.store(out + at, x_i + tl.full((), sigma, x_i.dtype) * eps.to(x_i.dtype), within)
+def words_of(counter):
+    # The lower and the upper 32 bits of int32 or int64, not negative
+    wide = counter.to(tl.int64)
+    return wide.to(tl.uint32), (wide >> 32).to(tl.uint32)
 
 
-@triton.jit(do_not_specialize=["draw"])
-def normal_kernel(out, x, keys, pixels, draw, sigma: tl.float64, BLOCK: tl.constexpr):
-    # out, x: [images, pixels]; one program per (image, block of counters)
-    blocks = tl.cdiv(pixels, 4 * BLOCK)
-    image = tl.program_id(0).to(tl.int64) // blocks
-    counter = tl.program_id(0).to(tl.int64) % blocks * BLOCK + tl.arange(0, BLOCK)
-    low, high = counter.to(tl.uint32), (counter >> 32).to(tl.uint32)
+@triton.jit
+def normals(key, draw, counter):
+    # The four numbers of each counter
+    low, high = words_of(counter)
     zero = low * 0
-    c0, c1, c2, c3 = tl.philox(tl.load(keys + image), low, high, zero + draw.to(tl.uint32), zero)
-    # Number 64 i + j of block b is output i of counter 64 b + j, so that neighbours are in neighbouring lanes.
-    i = counter // 64 * 256 + counter % 64
-    at = image * pixels + i
+    c0, c1, c2, c3 = tl.philox(key, low, high, zero + draw.to(tl.uint32), zero)
     first, second = box_muller(c0, c1)
     third, fourth = box_muller(c2, c3)
-    add(out, x, first, at, i < pixels, sigma)
-    add(out, x, second, at + 64, i + 64 < pixels, sigma)
-    add(out, x, third, at + 128, i + 128 < pixels, sigma)
-    add(out, x, fourth, at + 192, i + 192 < pixels, sigma)
+    return first, second, third, fourth
 
 
-def add_normal(x: Tensor, keys: Tensor, draw: int, sigma: float) -> Tensor:
-    check(x=x)
-    check_keys(keys, x)
+@triton.jit
+def normal_at(key, draw, position):
+    # The number at each position alone: four times the work of `normals`
+    i = (position >> 6) & 3
+    counter = (position >> 8) * 64 + (position & 63)
+    low, high = words_of(counter)
+    zero = low * 0
+    c0, c1, c2, c3 = tl.philox(key, low, high, zero + draw.to(tl.uint32), zero)
+    along, across = box_muller(tl.where(i < 2, c0, c2), tl.where(i < 2, c1, c3))
+    return tl.where((i & 1) == 0, along, across)
+
+
+@triton.jit
+def add(out, x, eps, at, within, sigma):
+    x_i = tl.load(x + at, within)
+    tl.store(out + at, x_i + sigma.to(x_i.dtype) * eps.to(x_i.dtype), within)
+
+
+@triton.jit(do_not_specialize=["draw_rows", "sigma_rows"])
+def normal_kernel(out, x, keys, draw, sigma, pixels, draw_rows, sigma_rows, BLOCK: tl.constexpr):
+    # out, x: [images, pixels]; keys: [images]; draw: [draw_rows]; sigma: [sigma_rows]. One program per
+    # (image, block of counters)
+    blocks = tl.cdiv(pixels, 4 * BLOCK)
+    image = tl.program_id(0) // blocks
+    counter = (tl.program_id(0) % blocks).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    sigma_i = tl.load(sigma + image % sigma_rows)
+    first, second, third, fourth = normals(tl.load(keys + image), tl.load(draw + image % draw_rows), counter)
+    # Number 64 i + j of block b is output i of counter 64 b + j, so that neighbours are in neighbouring lanes.
+    i = counter // 64 * 256 + counter % 64
+    at = image.to(tl.int64) * pixels + i
+    add(out, x, first, at, i < pixels, sigma_i)
+    add(out, x, second, at + 64, i + 64 < pixels, sigma_i)
+    add(out, x, third, at + 128, i + 128 < pixels, sigma_i)
+    add(out, x, fourth, at + 192, i + 192 < pixels, sigma_i)
+
+
+def add_normal(x: Tensor, keys: Tensor, draw: Tensor, sigma: Tensor) -> Tensor:
     out = torch.empty_like(x)
     if x.numel():
-        pixels = x[0].numel()
-        with torch.cuda.device_of(x):
-            normal_kernel[(len(x) * triton.cdiv(pixels, 4 * COUNTERS),)](
-                out, x, keys, pixels, draw, sigma, BLOCK=COUNTERS, num_warps=WARPS
-            )
+        pixels = x.numel() // len(x)
+        launch(
+            normal_kernel, len(x) * triton.cdiv(pixels, 4 * COUNTERS),
+            out, x, keys, draw, sigma, pixels, len(draw), len(sigma),
+            BLOCK=COUNTERS, num_warps=WARPS,
+        )  # fmt: skip
     return out

@@ -1,7 +1,7 @@
 """Pointwise local MAPs: where A^T A is diagonal, over pixels or over an eigenbasis, and where A is a scalar function.
 
-The mathematics is that of csrc/core/pointwise.h. Numbers of the host come as float64 arguments, never through a tensor:
-that would be a copy to the device, and a CUDA graph would hold the address of a tensor that a cache may drop.
+The mathematics is that of csrc/core/pointwise.h. A kernel reads the weights and numbers of its image from device tables
+in float64; nothing comes from the host but sizes.
 """
 
 import torch
@@ -9,90 +9,121 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from lmaps_fast.checks import check, same_shape
-from lmaps_fast.errors import InputError
 from lmaps_fast.kernels.blocks import ENTRIES, PAIRS, WARPS
-from lmaps_fast.local_map import Weights
+from lmaps_fast.kernels.launch import launch
 
 
 @triton.jit
 def number(value, like):
-    # An argument of the host in the type of a tensor.
+    # A number in the type of a tensor, without passing through float32
     return tl.full((), value, like.dtype)
 
 
 @triton.jit
-def phi(s, lam, c, lr, STEPS: tl.constexpr, BITS: tl.constexpr):
-    # lr * sum_{j<K} (1 - lr h)^j by doubling over the bits of K; see lmaps_fast.local_map.phi
-    z = lr * (lam + c * s)
-    total = z * 0 + 1
-    for bit in tl.static_range(1, BITS):
-        total = total * (2 - z * total)
-        if (STEPS >> (BITS - 1 - bit)) & 1:
-            total = 1 + (1 - z) * total
-    return lr * total
+def entry(table, column, like):
+    # A column of a row of a float64 table, in the type of a tensor
+    return tl.load(table + column).to(like.dtype)
 
 
 @triton.jit
+def steps_of(weights):
+    return tl.load(weights + 3).to(tl.int32)
+
+
+@triton.jit
+def shares(weights, like):
+    # 1 - lr lam, lr lam and lr c, made in float64
+    lam, c, lr = tl.load(weights), tl.load(weights + 1), tl.load(weights + 2)
+    return (1 - lr * lam).to(like.dtype), (lr * lam).to(like.dtype), (lr * c).to(like.dtype)
+
+
+@triton.jit
+def spectral(D, b, s, weights, BITS: tl.constexpr):
+    # phi(s) c (b - s D) with phi = lr * sum_{j<K} (1 - z)^j, by doubling over the bits of K; see csrc/core/weights.h.
+    # Bits above the highest of K leave the sum at 0.
+    lam, c, lr, steps = entry(weights, 0, D), entry(weights, 1, D), entry(weights, 2, D), steps_of(weights)
+    z = lr * (lam + c * s)
+    total = z * 0
+    for bit in tl.static_range(BITS):
+        total = total * (2 - z * total)
+        if (steps >> (BITS - 1 - bit)) & 1:
+            total = 1 + (1 - z) * total
+    return lr * total * c * (b - s * D)
+
+
+@triton.jit
+def clip(D, y, parameters, weights):
+    # parameters: gain, slope inside, slope outside.
+    # v <- keep v + prior v_D - slope (clip(v) - y) with v = gain x; a slope holds lr c gain
+    keep, prior, _ = shares(weights, D)
+    gain, steps = tl.load(parameters), steps_of(weights)
+    slope = tl.load(weights + 2) * tl.load(weights + 1) * gain
+    inside = (slope * tl.load(parameters + 1)).to(D.dtype)
+    outside = (slope * tl.load(parameters + 2)).to(D.dtype)
+    v = gain.to(D.dtype) * D
+    b = prior * v
+    if inside == outside:
+        b += inside * y
+        for _ in range(steps):
+            v = keep * v + (b - inside * tl.minimum(tl.maximum(v, -1.0), 1.0))
+    else:
+        for _ in range(steps):
+            clipped = tl.minimum(tl.maximum(v, -1.0), 1.0)
+            v = keep * v + (b - tl.where(clipped == v, inside, outside) * (clipped - y))
+    return (1 / gain).to(D.dtype) * v
+
+
+@triton.jit
+def quantization(D, y, parameters, weights):
+    # v <- keep v + prior v_D + data (half y + half) - data floor(v) with v = half (x + 1) + 1/2
+    keep, prior, data = shares(weights, D)
+    half, steps = (tl.load(parameters) / 2).to(D.dtype), steps_of(weights)
+    v = half * D + (half + 0.5)
+    b = prior * v + data * (half * y + half)
+    for _ in range(steps):
+        v = keep * v + (b - data * tl.floor(v))
+    return (v - (half + 0.5)) / half
+
+
+@triton.jit(do_not_specialize=["channels", "s_images", "s_channels", "rows"])
 def spectral_kernel(
-    out, D, b, s, pixels, s_rows, s_repeat, lam: tl.float64, c: tl.float64, lr: tl.float64,
-    DIAGONAL: tl.constexpr, STEPS: tl.constexpr, BITS: tl.constexpr, BLOCK: tl.constexpr,
+    out, D, b, s, weights, pixels, channels, s_images, s_channels, rows,
+    DIAGONAL: tl.constexpr, BITS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    # out, D, b: [rows, pixels]; s: [s_rows, pixels]; one program per (row, block of pixels)
+    # out, D, b: [images, channels, pixels]; s: [s_images, s_channels, pixels]; weights: [rows, 4]. One program per
+    # (image, channel, block of pixels)
     blocks = tl.cdiv(pixels, BLOCK)
-    row = tl.program_id(0).to(tl.int64) // blocks
-    i = tl.program_id(0).to(tl.int64) % blocks * BLOCK + tl.arange(0, BLOCK)
+    row = tl.program_id(0) // blocks
+    image, channel = row // channels, row % channels
+    i = (tl.program_id(0) % blocks).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     within = i < pixels
-    at = row * pixels + i
+    at = row.to(tl.int64) * pixels + i
+    s_row = image % s_images * s_channels + channel % s_channels
     D_i = tl.load(D + at, within)
-    b_i = tl.load(b + at, within)
-    s_i = tl.load(s + row // s_repeat % s_rows * pixels + i, within)
-    gain = number(c, D_i) * phi(s_i, number(lam, D_i), number(c, D_i), number(lr, D_i), STEPS, BITS)
-    result = gain * (b_i - s_i * D_i)
+    s_i = tl.load(s + s_row.to(tl.int64) * pixels + i, within)
+    result = spectral(D_i, tl.load(b + at, within), s_i, weights + image % rows * 4, BITS)
     if DIAGONAL:
         result += D_i
     tl.store(out + at, result, within)
 
 
-@triton.jit(do_not_specialize=["steps"])
-def clip_kernel(
-    out, D, y, entries, steps, gain: tl.float64, keep: tl.float64, prior: tl.float64, inside: tl.float64,
-    outside: tl.float64, ONE_SLOPE: tl.constexpr, BLOCK: tl.constexpr,
+@triton.jit(do_not_specialize=["rows", "parameter_rows"])
+def scalar_kernel(
+    out, D, y, parameters, weights, pixels, rows, parameter_rows, CLIP: tl.constexpr, BLOCK: tl.constexpr
 ):  # fmt: skip
-    # v <- keep v + prior v_D - slope (clip(v) - y) with v = gain x; a slope holds lr c gain
-    i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    within = i < entries
-    y_i = tl.load(y + i, within)
-    v = number(gain, y_i) * tl.load(D + i, within)
-    a, low, high = number(keep, v), number(inside, v), number(outside, v)
-    b = number(prior, v) * v
-    if ONE_SLOPE:
-        b += low * y_i
-        for _ in range(steps):
-            v = a * v + (b - low * tl.minimum(tl.maximum(v, -1.0), 1.0))
+    # out, D, y: [images, pixels]; parameters: [parameter_rows, 3 or 1]; weights: [rows, 4]. One program per
+    # (image, block of pixels)
+    blocks = tl.cdiv(pixels, BLOCK)
+    image = tl.program_id(0) // blocks
+    i = (tl.program_id(0) % blocks).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    within = i < pixels
+    at = image.to(tl.int64) * pixels + i
+    D_i, y_i = tl.load(D + at, within), tl.load(y + at, within)
+    if CLIP:
+        result = clip(D_i, y_i, parameters + image % parameter_rows * 3, weights + image % rows * 4)
     else:
-        for _ in range(steps):
-            clipped = tl.minimum(tl.maximum(v, -1.0), 1.0)
-            v = a * v + (b - tl.where(clipped == v, low, high) * (clipped - y_i))
-    tl.store(out + i, v / number(gain, v), within)
-
-
-@triton.jit(do_not_specialize=["steps"])
-def quantization_kernel(
-    out, D, y, entries, steps, half: tl.float64, keep: tl.float64, prior: tl.float64, data: tl.float64,
-    BLOCK: tl.constexpr,
-):  # fmt: skip
-    # v <- keep v + prior v_D + data (half y + half) - data floor(v) with v = half (x + 1) + 1/2
-    i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    within = i < entries
-    y_i = tl.load(y + i, within)
-    n = number(half, y_i)
-    v = n * tl.load(D + i, within) + (n + 0.5)
-    a, e = number(keep, v), number(data, v)
-    b = number(prior, v) * v + e * (n * y_i + n)
-    for _ in range(steps):
-        v = a * v + (b - e * tl.floor(v))
-    tl.store(out + i, (v - (n + 0.5)) / n, within)
+        result = quantization(D_i, y_i, parameters + image % parameter_rows, weights + image % rows * 4)
+    tl.store(out + at, result, within)
 
 
 @triton.jit
@@ -108,65 +139,50 @@ def phase_kernel(out, X, y, entries, BLOCK: tl.constexpr):
     tl.store(out + at, tl.load(y + at, within) / tl.sqrt(square)[:, None] * X_i, within)
 
 
-def _spectral(D: Tensor, b: Tensor, s: Tensor, s_repeat: int, weights: Weights, diagonal: bool) -> Tensor:
-    out, pixels = torch.empty_like(D), s.shape[-2] * s.shape[-1]
+def _spectral(D: Tensor, b: Tensor, s: Tensor, weights: Tensor, most: int, s_channels: int, diagonal: bool) -> Tensor:
+    out = torch.empty_like(D)
     if D.numel():
-        with torch.cuda.device_of(D):
-            spectral_kernel[(D.numel() // pixels * triton.cdiv(pixels, ENTRIES),)](
-                out, D, b, s, pixels, s.numel() // pixels, s_repeat, weights.lam, weights.c, weights.lr,
-                DIAGONAL=diagonal, STEPS=weights.steps, BITS=weights.steps.bit_length(), BLOCK=ENTRIES, num_warps=WARPS,
-            )  # fmt: skip
+        pixels = s.numel() // (len(s) * s_channels)
+        channels = D.numel() // (len(D) * pixels)
+        launch(
+            spectral_kernel, len(D) * channels * triton.cdiv(pixels, ENTRIES),
+            out, D, b, s, weights, pixels, channels, len(s), s_channels, len(weights),
+            DIAGONAL=diagonal, BITS=most.bit_length(), BLOCK=ENTRIES, num_warps=WARPS,
+        )  # fmt: skip
     return out
 
 
-def diagonal_map(D: Tensor, b: Tensor, s: Tensor, weights: Weights) -> Tensor:
-    check(D=D, b=b, s=s)
-    same_shape("b", b, D)
-    if D.dim() != 4 or s.shape not in ((1, 1, *D.shape[2:]), (D.shape[0], 1, *D.shape[2:])):
-        raise InputError(f"s has shape {list(s.shape)}: D of shape {list(D.shape)} needs [1 or B, 1, H, W]")
-    return _spectral(D, b, s, D.shape[1], weights, diagonal=True)
+def diagonal_map(D: Tensor, b: Tensor, s: Tensor, weights: Tensor, most: int) -> Tensor:
+    return _spectral(D, b, s, weights, most, s.shape[1], diagonal=True)
 
 
-def spectral_update(D: Tensor, b: Tensor, s: Tensor, weights: Weights) -> Tensor:
-    check(D=D, b=b, s=s)
-    same_shape("b", b, D)
-    if D.dim() < 2 or s.shape != D.shape[-2:]:
-        raise InputError(f"s has shape {list(s.shape)}: D of shape {list(D.shape)} needs {list(D.shape[-2:])}")
-    return _spectral(D, b, s, 1, weights, diagonal=False)
+def spectral_update(D: Tensor, b: Tensor, s: Tensor, weights: Tensor, most: int) -> Tensor:
+    return _spectral(D, b, s, weights, most, 1, diagonal=False)
 
 
-def clip_map(D: Tensor, y: Tensor, gain: float, inside: float, outside: float, weights: Weights) -> Tensor:
-    check(D=D, y=y)
-    same_shape("y", y, D)
-    out, share, slope = torch.empty_like(D), weights.lr * weights.lam, weights.lr * weights.c * gain
+def _scalar(D: Tensor, y: Tensor, parameters: Tensor, weights: Tensor, clips: bool) -> Tensor:
+    out = torch.empty_like(D)
     if D.numel():
-        with torch.cuda.device_of(D):
-            clip_kernel[(triton.cdiv(D.numel(), ENTRIES),)](
-                out, D, y, D.numel(), weights.steps, gain, 1 - share, share, slope * inside, slope * outside,
-                ONE_SLOPE=inside == outside, BLOCK=ENTRIES, num_warps=WARPS,
-            )  # fmt: skip
+        pixels = D.numel() // len(D)
+        launch(
+            scalar_kernel, len(D) * triton.cdiv(pixels, ENTRIES),
+            out, D, y, parameters, weights, pixels, len(weights), len(parameters),
+            CLIP=clips, BLOCK=ENTRIES, num_warps=WARPS,
+        )  # fmt: skip
     return out
 
 
-def quantization_map(D: Tensor, y: Tensor, intervals: int, weights: Weights) -> Tensor:
-    check(D=D, y=y)
-    same_shape("y", y, D)
-    out, share, data = torch.empty_like(D), weights.lr * weights.lam, weights.lr * weights.c
-    if D.numel():
-        with torch.cuda.device_of(D):
-            quantization_kernel[(triton.cdiv(D.numel(), ENTRIES),)](
-                out, D, y, D.numel(), weights.steps, intervals / 2, 1 - share, share, data,
-                BLOCK=ENTRIES, num_warps=WARPS,
-            )  # fmt: skip
-    return out
+def clip_map(D: Tensor, y: Tensor, parameters: Tensor, weights: Tensor, most: int) -> Tensor:
+    return _scalar(D, y, parameters, weights, clips=True)
+
+
+def quantization_map(D: Tensor, y: Tensor, parameters: Tensor, weights: Tensor, most: int) -> Tensor:
+    return _scalar(D, y, parameters, weights, clips=False)
 
 
 def phase_projection(X: Tensor, y: Tensor) -> Tensor:
     pairs = torch.view_as_real(X)
-    check(X=pairs, y=y)
-    same_shape("y", y, pairs, "the real view of X")
     out = torch.empty_like(pairs)
     if X.numel():
-        with torch.cuda.device_of(X):
-            phase_kernel[(triton.cdiv(X.numel(), PAIRS),)](out, pairs, y, X.numel(), BLOCK=PAIRS, num_warps=WARPS)
+        launch(phase_kernel, triton.cdiv(X.numel(), PAIRS), out, pairs, y, X.numel(), BLOCK=PAIRS, num_warps=WARPS)
     return torch.view_as_complex(out)

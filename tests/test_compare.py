@@ -1,6 +1,7 @@
 """Two revisions compared: pairing of rounds, the table, and what is refused before anything is built."""
 
 import argparse
+import os
 
 import compare
 import pytest
@@ -87,6 +88,19 @@ def test_missing_file_of_benchmarks_and_folders_removed(revisions, monkeypatch, 
     with pytest.raises(InputError, match=r"HEAD~1 has no bench/test_none\.py"):
         compare.run(options)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_is_told_by_its_cause(tmp_path):
+    """And not by what pip says last."""
+    build = object.__new__(compare.Build)
+    build.revision, build.source, build.environment = "HEAD", tmp_path, {**os.environ, "PYTHONPATH": str(tmp_path)}
+    script = "import sys\nprint('ModuleNotFoundError: No module named pybind11')\nsys.exit('ERROR: Could not build')\n"
+    (tmp_path / "broken.py").write_text(script)
+    with pytest.raises(InputError, match=r"^HEAD cannot be built: ModuleNotFoundError: No module named pybind11$"):
+        build.python(("broken",), "cannot be built")
+    (tmp_path / "broken.py").write_text("raise SystemExit('no luck')\n")
+    with pytest.raises(InputError, match=r"^HEAD cannot be built: no luck$"):
+        build.python(("broken",), "cannot be built")
 
 
 def test_runs_alternate(revisions, monkeypatch, capsys):

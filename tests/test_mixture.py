@@ -8,8 +8,9 @@ from torch.distributions import MultivariateNormal
 
 import lmaps_fast as lf
 from lmaps_fast.denoisers import GaussianMixture
-from lmaps_fast.renoise import SAMPLER, Noise
-from lmaps_fast.solvers.ddpm import with_vjp
+from lmaps_fast.noise import SAMPLER, keys
+from lmaps_fast.solvers import Level
+from lmaps_fast.solvers.dps import DPS
 
 WEIGHTS = torch.tensor([0.3, 0.5, 0.2], dtype=torch.float64)
 MEANS = torch.tensor([[-0.5, 0.2], [0.6, -0.4], [0.1, 0.5]], dtype=torch.float64)
@@ -87,8 +88,7 @@ def test_samples_have_the_mean_and_the_covariance_of_the_posterior(mixture):
     p, shares = part.sum(0) / part.sum(), part.sum(1) / part.sum()
     mean = p @ GRID
     covariance = (GRID - mean).T * p @ (GRID - mean)
-    noise = Noise(SAMPLER, 3, range(points), (1, 1, 2), torch.float64)
-    x0 = mixture.sample(X.expand(points, 1, 1, 2), SIGMA, noise).flatten(1)
+    x0 = mixture.sample(X.expand(points, 1, 1, 2), SIGMA, keys(SAMPLER, 3, range(points))).flatten(1)
 
     def within(values: Tensor, exact: Tensor) -> None:
         assert abs(values.mean() - exact) < 5 * values.std() / points**0.5
@@ -107,7 +107,11 @@ def test_the_gradient_is_the_covariance(mixture):
     p = components_on_grid().sum(0) * given_x()
     p = p / p.sum()
     mean = p @ GRID
-    _, vjp = with_vjp(mixture, X.view(1, 1, 1, 2), SIGMA)
+    x = X.view(1, 1, 1, 2)
+    rows = torch.tensor([[SIGMA]], dtype=torch.float64)
+    level = Level(("sigma",), rows, keys(SAMPLER, 0, [0]), [{"sigma": SIGMA}], x, last=False)
+    operator = lf.operators.from_callable(lambda x: x.flatten(1) @ A.T, (1, 1, 2), dtype=torch.float64)
+    _, vjp = DPS(operator, mixture).with_vjp(x, level)
     rows = [SIGMA**2 * vjp(v.view(1, 1, 1, 2), keep=True).flatten() for v in torch.eye(2, dtype=torch.float64)]
     torch.testing.assert_close(torch.stack(rows), (GRID - mean).T * p @ (GRID - mean), rtol=1e-7, atol=1e-9)
 

@@ -58,10 +58,37 @@ def test_the_metered_network_keeps_the_fused_step(denoiser):
     counts = Counts()
     inner = Metered(denoiser, counts).preconditioned(SHAPE)
     x = photo_like(1, SHAPE, torch.float32)
-    torch.testing.assert_close(inner.evaluate(x, 0.5), denoiser.evaluate(x, 0.5))
+    sigma = torch.tensor([0.5], dtype=torch.float64)
+    condition = denoiser.condition(sigma)
+    assert torch.equal(inner.condition(sigma), condition)
+    torch.testing.assert_close(inner.evaluate(x, condition.float()), denoiser.evaluate(x, condition.float()))
     assert counts.network_calls == 1
-    assert inner.preconditioning(0.5) == denoiser.preconditioning(0.5)
+    assert inner.preconditioning(sigma) == denoiser.preconditioning(sigma)
     assert Metered(lambda x, sigma: x, counts).preconditioned(SHAPE) is None
+
+
+def test_a_metered_denoiser_takes_levels_as_its_own_does_and_is_never_recorded(denoiser):
+    counts = Counts()
+    metered, sigma = Metered(denoiser, counts), torch.tensor([0.5, 2.0], dtype=torch.float64)
+    x = photo_like(2, SHAPE, torch.float32).requires_grad_()
+    assert metered.batched_sigma
+    assert not metered.recordable  # a replay would be neither counted nor timed
+    D = metered(x, sigma)
+    torch.testing.assert_close(D, denoiser(x, sigma))
+    (gradient,) = torch.autograd.grad(D.sum(), x)
+    torch.testing.assert_close(gradient, torch.autograd.grad(denoiser(x, sigma).sum(), x)[0])
+    assert (counts.network_calls, counts.gradient_calls) == (1, 1)
+    assert not Metered(lambda x, sigma: x, counts).batched_sigma
+
+
+def test_counted_operators_share_one_class(denoiser):
+    """Each class of operators stays registered with torch: a race of many restorations must not make many."""
+    operator, counts = lf.operators.create("denoising", SHAPE), Counts()
+    one, other = counted(operator, counts), counted(operator, Counts())
+    assert type(one) is type(other)
+    one(photo_like(1, SHAPE, torch.float32))
+    assert (one.counts.operator_calls, other.counts.operator_calls) == (1, 0)
+    assert one.kind == counted(operator, counts).kind
 
 
 @pytest.mark.parametrize(

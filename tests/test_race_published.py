@@ -8,12 +8,13 @@ import torch
 from conftest import COLLAPSED, photo_like, random_weights
 
 import lmaps_fast as lf
+from lmaps_fast.engine.schedule import Schedule
 from lmaps_fast.local_map import Problem
+from lmaps_fast.noise import SAMPLER, keys
 from lmaps_fast.operators.structures import Autograd, Kronecker
 from lmaps_fast.race.published import as_published
-from lmaps_fast.renoise import SAMPLER, Noise
+from lmaps_fast.solvers import LMAPS, State
 from lmaps_fast.solvers.daps import DAPS, DAPSSettings
-from lmaps_fast.solvers.lmaps import LMAPS
 
 SHAPES = [(1, 40, 56), (3, 17, 20)]
 # Of A(x) and the gradient, relative in the 2-norm: the two sum in another order, and FFTs stand against direct sums.
@@ -61,7 +62,7 @@ def test_same_forward_and_gradient(case, shape, dtype):
         shape = (3, 18, 20)  # a padding of 15 and 16 pixels, nearly a whole side
     operator, twin, x, y = pair(case, shape, dtype)
     assert isinstance(twin, Autograd)
-    assert not hasattr(twin, "local_map")
+    assert not twin.collapses
     assert_close(twin(x), operator(x), TOLERANCE[dtype])
     assert_close(twin.gradient(x, y), operator.gradient(x, y), TOLERANCE[dtype])
     torch.testing.assert_close(twin.measure(x, seed=5), operator.measure(x, seed=5), rtol=0, atol=1e-5)
@@ -72,22 +73,21 @@ def test_same_steps(case):
     """One step of LMAPS and one of DAPS, as the loop of separate steps on both sides."""
     dtype = torch.float64
     operator, twin, x, y = pair(case, (3, 20, 31), dtype)
-    preset = replace(lf.presets.get(operator.name, "paper"), inner_steps=3)
-    settings = DAPSSettings(2, 3, 1e-6)
+    preset = replace(operator.preset("paper"), inner_steps=3)
+    assert twin.preset("paper") == operator.preset("paper")
 
     def denoiser(x, sigma):
         return 0.9 * x
 
-    for ours, published in (
-        (LMAPS(operator, denoiser, preset, "reference"), LMAPS(twin, denoiser, preset)),
-        (DAPS(operator, denoiser, settings, "reference"), DAPS(twin, denoiser, settings)),
-    ):
-        torch.testing.assert_close(published.start(y), ours.start(y), rtol=0, atol=0)
-        results = []
-        for solver in (ours, published):
-            noise = Noise(SAMPLER, 0, range(1), operator.shape, dtype)
-            index = len(solver.sigmas) - 2
-            results.append(solver.step(x.clone(), index, solver.begin(y), noise))
+    for kind, settings in ((LMAPS, preset), (DAPS, DAPSSettings(2, 3, 1e-6))):
+        starts, results = [], []
+        for A, backend in ((operator, "reference"), (twin, None)):
+            solver, problem = kind(A, denoiser, backend), Problem(A, y, backend)
+            schedule, key = Schedule(solver, A, [settings]), keys(SAMPLER, 0, range(1))
+            starts.append(solver.start(problem, schedule.level(0, key, x)).x)
+            last = schedule.level(schedule.total - 1, key, x)
+            results.append(solver.step(problem, State(x.clone(), x.clone()), last))
+        torch.testing.assert_close(starts[1], starts[0], rtol=0, atol=0)
         for actual, expected in zip(results[1], results[0], strict=True):
             assert_close(actual, expected, STEPS_TOLERANCE[dtype])
             assert (actual - x).norm() > 1e-3 * x.norm()
@@ -136,4 +136,7 @@ def test_none_where_the_reference_is_what_the_public_code_does():
     without = [task for task, operator in operators.items() if as_published(operator) is None]
     assert without == ["nonlinear_deblurring", "jpeg_restoration", "quantization"]
     assert as_published(lf.operators.from_callable(torch.tanh, (3, 16, 16))) is None
+    two = [lf.operators.create("inpainting_random", (3, 32, 32), seed=seed) for seed in range(2)]
+    with pytest.raises(lf.InputError, match="one operator for all images, not 2"):
+        as_published(lf.operators.stack(two))
     assert {case.split(",")[0] for case in CASES} == set(COLLAPSED) - set(without)

@@ -8,16 +8,16 @@ from typing import Any
 
 from torch import Tensor
 
-from lmaps_fast import Restorer, operators, solvers
+from lmaps_fast import Restorer, solvers
 from lmaps_fast.denoisers import Denoiser
 from lmaps_fast.errors import InputError
-from lmaps_fast.operators import Operator
+from lmaps_fast.levels import ddpm_levels
+from lmaps_fast.operators import HighDynamicRange, Operator
 from lmaps_fast.operators.structures import Spectral
 from lmaps_fast.race.peers import build as build_peer
 from lmaps_fast.race.peers import peers
 from lmaps_fast.race.published import as_published
-from lmaps_fast.levels import ddpm_levels
-from lmaps_fast.solvers import Step, published
+from lmaps_fast.solvers import Step
 
 # How the K inner steps between two network calls are taken.
 PUBLISHED = "as published"  # one by one, by autograd through the operator as the public code computes it
@@ -91,18 +91,17 @@ def contenders(
 def _forms(solver: str, operator: Operator) -> list[str]:
     if solver not in INNER_LOOPS:
         return [WITHOUT]
-    collapses = {"lmaps": hasattr(operator, "local_map"), "daps": isinstance(operator, Spectral), "sitcom": False}
+    collapses = {"lmaps": operator.collapses, "daps": isinstance(operator, Spectral), "sitcom": False}
     forms = [PUBLISHED] if as_published(operator) is not None else []
     return [*forms, LOOP, *[COLLAPSED] * collapses[solver]]
 
 
 def _ours(solver: str, form: str) -> Contender:
     def to_operator(operator: Operator) -> Operator:
-        if solver != "lmaps" and operator.name == "high_dynamic_range":
+        if solver != "lmaps" and isinstance(operator, HighDynamicRange):
             # Its public code differentiates the clip itself; a surrogate is LMAPS's idea.
-            operator = operators.create(
-                operator.name, operator.shape, surrogate="autograd", device=str(operator.device), gain=operator.gain
-            )
+            gain = operator.parameters[0, 0].item()
+            operator = HighDynamicRange(operator.shape, gain, "autograd", operator.dtype, operator.device)
         twin = as_published(operator) if form == PUBLISHED else operator
         assert twin is not None
         return twin
@@ -142,7 +141,7 @@ def within(solver: str, operator: Operator, denoiser: Denoiser) -> dict[str, Any
     the number of steps where fewer levels than steps are left (930 of DPS's 1000 below 80)."""
     highest = getattr(denoiser, "sigma_range", (0.0, math.inf))[1]
     levels = len(ddpm_levels(1000)) - 1 - sum(level > highest for level in ddpm_levels(1000))
-    return {"sigma_max": highest, "steps": min(published.get(solver, operator.name).steps, levels)}
+    return {"sigma_max": highest, "steps": min(solvers.REGISTRY[solver].published(operator.name).steps, levels)}
 
 
 def _peer(name: str) -> Callable[[Operator, Denoiser], Run]:

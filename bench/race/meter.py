@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from functools import wraps
+from functools import cache, wraps
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from lmaps_fast.operators import Operator
 # MAP is one too.
 OPERATOR_METHODS = (
     "forward",
+    "linear",
     "adjoint",
     "gradient",
     "local_map",
@@ -32,7 +33,7 @@ OPERATOR_METHODS = (
 )
 
 
-@dataclass
+@dataclass(eq=False)  # equal to itself alone, and so hashable: it is part of a counted operator's kind
 class Counts:
     """Of one restoration. gradient_calls are those of the network_calls of which the gradient was taken; their seconds
     include it. operator_calls: of OPERATOR_METHODS; a fused step, which is a kernel and no call, counts as none."""
@@ -62,15 +63,19 @@ def now(device: torch.device) -> float:
 
 
 class Metered:
-    """A denoiser whose calls are counted and timed, gradients included. All it can do beside that stays possible."""
+    """A denoiser whose calls are counted and timed, gradients included. All it can do beside that stays possible, but
+    for CUDA graphs: a replay would be neither counted nor timed."""
+
+    recordable = False
 
     def __init__(self, denoiser: Denoiser, counts: Counts) -> None:
-        self.denoiser, self.counts = denoiser, counts
+        self.denoiser: Any = denoiser  # which may take a level for each image
+        self.counts, self.batched_sigma = counts, getattr(denoiser, "batched_sigma", False)
         for name in ("preset", "sigma_range"):
             if hasattr(denoiser, name):
                 setattr(self, name, getattr(denoiser, name))
 
-    def __call__(self, x: Tensor, sigma: float) -> Tensor:
+    def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         self.counts.network_calls += 1
         if torch.is_grad_enabled() and x.requires_grad:
             self.counts.gradient_calls += 1
@@ -88,19 +93,19 @@ class MeteredNetwork:
 
     def __init__(self, network: Preconditioned, counts: Counts) -> None:
         self.network, self.counts, self.dtype = network, counts, network.dtype
-        self.preconditioning = network.preconditioning
+        self.preconditioning, self.condition = network.preconditioning, network.condition
 
-    def evaluate(self, scaled: Tensor, sigma: float) -> Tensor:
+    def evaluate(self, scaled: Tensor, condition: Tensor) -> Tensor:
         self.counts.network_calls += 1
         with self.counts.timed(scaled.device):
-            return self.network.evaluate(scaled, sigma)
+            return self.network.evaluate(scaled, condition)
 
 
 class _Differentiable(torch.autograd.Function):
     """One call of a denoiser as one node of the graph, so that the way back is timed as well."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, sigma: float, metered: Metered) -> Tensor:
+    def forward(ctx: Any, x: Tensor, sigma: float | Tensor, metered: Metered) -> Tensor:
         ctx.counts = metered.counts
         with torch.enable_grad(), ctx.counts.timed(x.device):
             ctx.x = x.detach().requires_grad_()
@@ -118,20 +123,25 @@ class _Differentiable(torch.autograd.Function):
 
 def counted(operator: Operator, counts: Counts) -> Operator:
     """The same operator, on the same tensors, that counts the calls of its methods."""
-    kind = type(operator)
-    methods = {name: _counting(getattr(kind, name), counts) for name in OPERATOR_METHODS if hasattr(kind, name)}
-    twin = copy.copy(operator)
-    twin.__class__ = type(kind.__name__, (kind,), methods)
+    twin: Any = copy.copy(operator)
+    twin.__class__, twin.counts = _counting_class(twin.__class__), counts
     return twin
 
 
-def _counting(method: Callable[..., Any], counts: Counts) -> Callable[..., Any]:
+@cache  # every class of operators is registered with torch for good, so there is one for each
+def _counting_class(kind: Any) -> type[Operator]:
+    methods = {name: _counting(getattr(kind, name)) for name in OPERATOR_METHODS if hasattr(kind, name)}
+    return type(kind.__name__, (kind,), methods)
+
+
+def _counting(method: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(method)
-    def call(*arguments: Any, **options: Any) -> Any:
+    def call(self: Any, *arguments: Any, **options: Any) -> Any:
+        counts = self.counts
         counts.operator_calls += not counts.inside
         counts.inside += 1
         try:
-            return method(*arguments, **options)
+            return method(self, *arguments, **options)
         finally:
             counts.inside -= 1
 

@@ -146,7 +146,7 @@ def diffpir(operator: Linear, denoiser: Denoiser, noise: float, steps: int | Non
     from deepinv.optim.data_fidelity import L2
     from deepinv.sampling import DiffPIR as Solver
 
-    settings = DIFFPIR | ({} if steps is None else {"max_iter": steps})
+    settings: dict[str, Any] = DIFFPIR | ({} if steps is None else {"max_iter": steps})
     physics, measured = linear_physics(operator, noise)
     unit = UnitDenoiser(Prior(denoiser, operator.dtype))
     solver = Solver(unit, L2(), sigma=noise / 2, device=operator.device, **settings)

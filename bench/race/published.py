@@ -6,12 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lmaps_fast.errors import InputError
 from lmaps_fast.operators import Operator
 from lmaps_fast.operators.convolution import reflect_matrix, trim
 from lmaps_fast.operators.denoising import Denoising
 from lmaps_fast.operators.high_dynamic_range import HighDynamicRange
 from lmaps_fast.operators.phase_retrieval import PhaseRetrieval, centred
 from lmaps_fast.operators.structures import Autograd, Diagonal, Fourier, Kronecker, ReflectBlur
+from lmaps_fast.presets import Preset
 
 RADIUS = 30  # of the public code's kernels, 61x61 with zeros around what is smaller
 
@@ -19,10 +21,10 @@ Map = Callable[[Tensor], Tensor]
 
 
 class Published(Autograd):
-    """The A of another operator in another form, with its name, noise and shapes; the gradient by autograd."""
+    """The A of another operator in another form, with its name, noise, shapes and presets; the gradient by autograd."""
 
     def __init__(self, operator: Operator, A: Map) -> None:
-        super().__init__(operator.shape, operator.dtype, str(operator.device))
+        super().__init__(operator.shape, operator.dtype, operator.device)
         self.original, self.A = operator, A
         self.name, self.measurement_shape = operator.name, operator.measurement_shape
         self.noise, self.runs = operator.noise, operator.runs  # type: ignore[misc]
@@ -36,9 +38,8 @@ class Published(Autograd):
     def first_guess(self, y: Tensor) -> Tensor | None:
         return self.original.first_guess(y)
 
-    @property
-    def severity(self) -> float:
-        return self.original.severity
+    def preset(self, table: str, image: int = 0, noise: float | None = None) -> Preset:
+        return self.original.preset(table, image, noise)
 
 
 def as_published(operator: Operator) -> Operator | None:
@@ -50,8 +51,11 @@ def as_published(operator: Operator) -> Operator | None:
     that of our operator with surrogate="autograd", whatever its own surrogate.
 
     None where the public code does what the reference does: JPEG and quantization, whose Jacobian is taken to be the
-    identity, nonlinear deblurring, a network that needs autograd anyway, and operators of a user's own.
+    identity, nonlinear deblurring, a network that needs autograd anyway, and operators of a user's own. Raises
+    InputError for an operator with numbers for several images.
     """
+    if operator.batch > 1:
+        raise InputError(f"the public code has one operator for all images, not {operator.batch}: give one of them")
     A = form(operator)
     return None if A is None else Published(operator, A)
 
@@ -63,7 +67,8 @@ def form(operator: Operator) -> Map | None:
     if isinstance(operator, Diagonal):
         return lambda x: x * operator.mask
     if isinstance(operator, HighDynamicRange):
-        return lambda x: torch.clip(x * operator.gain, -1, 1)
+        gain = operator.parameters[0, 0].item()
+        return lambda x: torch.clip(x * gain, -1, 1)
     if isinstance(operator, PhaseRetrieval):
         return magnitude(*operator.margin)
     if isinstance(operator, Fourier):
@@ -71,10 +76,11 @@ def form(operator: Operator) -> Map | None:
     if isinstance(operator, ReflectBlur):
         return convolution(operator, reflect_kernel(operator), "reflect")
     if isinstance(operator, Kronecker):
-        factors = [blur_factor(G) for G in (operator.rows, operator.columns)]
+        rows, columns = operator.rows[0, 0], operator.columns[0, 0]
+        factors = [blur_factor(G) for G in (rows, columns)]
         if factors[0] is not None and factors[1] is not None:
             return convolution(operator, torch.outer(factors[0], factors[1]), "reflect")
-        return resizer(operator.rows, operator.columns)
+        return resizer(rows, columns)
     return None
 
 
@@ -99,14 +105,15 @@ def convolution(operator: Operator, kernel: Tensor, mode: str) -> Map:
 def circular_kernel(operator: Fourier) -> Tensor:
     """The kernel, float64, with the largest odd sides that fit the image."""
     radii = [(n - 1) // 2 for n in operator.shape[1:]]
-    whole = torch.fft.irfft2(operator.transfer.conj().to("cpu", torch.complex128), s=operator.shape[1:])
+    whole = torch.fft.irfft2(operator.transfer[0, 0].conj().to("cpu", torch.complex128), s=operator.shape[1:])
     return whole.roll(radii, (0, 1))[: 2 * radii[0] + 1, : 2 * radii[1] + 1]
 
 
 def reflect_kernel(operator: ReflectBlur) -> Tensor:
     """The kernel, float64."""
     height, width = (2 * r + 1 for r in operator.radius)
-    return torch.fft.irfft2(operator.transfer.conj().to("cpu", torch.complex128), s=operator.size)[:height, :width]
+    transfer = operator.transfer[0, 0].conj().to("cpu", torch.complex128)
+    return torch.fft.irfft2(transfer, s=operator.size)[:height, :width]
 
 
 def blur_factor(G: Tensor) -> Tensor | None:

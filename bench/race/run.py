@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lmaps_fast import local_map, metrics, presets
+from lmaps_fast import local_map, metrics
 from lmaps_fast.denoisers import Denoiser
 from lmaps_fast.errors import InputError
 from lmaps_fast.operators import Operator
@@ -50,7 +50,7 @@ def parity(operator: Operator, x: Tensor, y: Tensor) -> str | None:
     twin = as_published(operator)
     collapsed = local_map.Problem(operator, y)
     for sigma in PARITY_SIGMAS:
-        weights = presets.get(operator.name, "paper").weights(sigma)
+        weights = operator.preset("paper").weights(sigma)
         weights = dataclasses.replace(weights, steps=min(weights.steps, 20))
         loop = local_map.gradient_descent(operator, x, y, weights)
         others = {"collapsed": collapsed(x, weights)}
