@@ -106,7 +106,7 @@ def steps(shape: tuple[int, ...], jpegs: Sequence, networks: Sequence) -> Iterat
     def call(kind: str, channels: int, numbers: list, network: tuple, rest: tuple = ([], (1, 1), False)) -> Callable:
         x = image[:, :channels].contiguous()
         F = x.to(network[0], memory_format=network[1])
-        return lambda: step(kind, x, x, F, None if kind == "given" else F, x, keys, levels, 100, numbers, *rest)
+        return lambda: step(x, x, F, None if kind == "given" else F, x, keys, levels, 100, kind, numbers, *rest)
 
     for network in networks:
         of = f", {str(network[0]).removeprefix('torch.')} network" + ", NHWC" * (network[1] == torch.channels_last)

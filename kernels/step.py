@@ -129,7 +129,6 @@ def jpeg_step_kernel(
 
 
 def step(
-    kind: str,
     x: Tensor,
     x0: Tensor,
     network_input: Tensor,
@@ -138,6 +137,7 @@ def step(
     keys: Tensor,
     levels: Tensor,
     most: int,
+    kind: str,
     numbers: Sequence[Tensor],
     matrices: Sequence[float],
     subsampling: Sequence[int],

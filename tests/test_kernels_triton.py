@@ -242,7 +242,7 @@ def test_empty_batches(generator):
     for name, (call, tensors) in leaves(generator).items():
         assert call(tensors[0][:0], *tensors[1:], MOST).shape == tensors[0][:0].shape, name
     x, levels = torch.zeros(0, 3, 8, 8, device=DEVICE), torch.zeros(1, 10).double().to(DEVICE)
-    step("given", x, x, x, None, x, KEYS[:0], levels, 1, [], [], [1, 1], False)
+    step(x, x, x, None, x, KEYS[:0], levels, 1, "given", [], [], [1, 1], False)
 
 
 # skip, out, keep, noise, scale, draw
@@ -265,7 +265,7 @@ def check_step(kind, local_map, x, F, y, levels, numbers, rest, flips=0):
     given = None if kind == "given" else F
     wanted_x0, wanted_x = in_parts(local_map, x, given, levels)
     x = x.clone()
-    step(kind, x, x0, network_input, given, y, KEYS, levels, MOST, numbers, *rest)
+    step(x, x0, network_input, given, y, KEYS, levels, MOST, kind, numbers, *rest)
     assert same(x0, wanted_x0, flips)
     assert same(x, wanted_x, flips)
     scale = levels[:, 8].float().view(-1, *(1,) * (x.dim() - 1))
@@ -323,7 +323,7 @@ def test_a_step_is_what_it_is_alone(generator):
         def run(images, kind=kind, numbers=numbers, rest=rest, x=x, y=y, F=F):
             out = x[images].clone(), torch.empty_like(x[images]), torch.empty_like(F[images])
             given = [n[images] for n in numbers]
-            step(kind, *out, F[images], y[images], KEYS[images], LEVELS[images], MOST, given, *rest)
+            step(*out, F[images], y[images], KEYS[images], LEVELS[images], MOST, kind, given, *rest)
             return out
 
         together = run(slice(0, 3))
@@ -336,7 +336,7 @@ def test_without_noise_nothing_is_drawn_and_x_may_be_all_kept():
     x, y = torch.ones(1, 3, 8, 8, device=DEVICE), torch.zeros(1, 3, 8, 8, device=DEVICE)
     levels = torch.tensor([[0.5, 1.0, 0.1, 1, 1.0, 0.0, 1.0, 0.0, 2.0, 0]], dtype=torch.float64, device=DEVICE)
     x0, network_input = torch.empty_like(x), torch.empty_like(x)
-    step("given", x, x0, network_input, None, y, KEYS[:1], levels, 1, [], *NO_CODEC)
+    step(x, x0, network_input, None, y, KEYS[:1], levels, 1, "given", [], *NO_CODEC)
     assert torch.equal(x, torch.ones_like(x))
     assert torch.equal(x0, y)
     assert torch.equal(network_input, 2 * x)

@@ -118,6 +118,6 @@ def jpeg_map(D: Tensor, y: Tensor, codec: JpegCodec, weights: AnyWeights, *, bac
     """
     if D.dim() != 4 or D.shape[1] != codec.channels:
         raise InputError(f"D has shape {list(D.shape)}: this JPEG codec needs [B, {codec.channels}, H, W]")
+    images, tables = (D.contiguous(), y.contiguous()), codec.tables.to(D.device).contiguous()
     known, fixed = table(weights, D.device), (list(jpeg_codec.MATRICES), list(codec.subsampling), codec.average)
-    tables = codec.tables.to(D.device).contiguous()
-    return OPERATION(backend, D.contiguous(), y.contiguous(), tables, *fixed, known.values, known.most)
+    return OPERATION(backend, *images, tables, *fixed, known.values, known.most)

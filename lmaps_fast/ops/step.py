@@ -166,6 +166,7 @@ def step(
 
     Errors: InputError for tensors that do not fit together or share memory.
     """
-    fixed = (list(jpeg_codec.MATRICES), list(local_map.subsampling), local_map.average)
     images = (x, x0, network_input, F, local_map.y)
-    OPERATION(backend, *images, keys, levels, most, local_map.kind, list(local_map.numbers), *fixed)
+    fixed = (list(jpeg_codec.MATRICES), list(local_map.subsampling), local_map.average)
+    flat = (*images, keys, levels, most, local_map.kind, list(local_map.numbers), *fixed)
+    OPERATION(backend, *flat)
