@@ -41,6 +41,24 @@ def gradient_descent(operator: Operator, D: Tensor, y: Tensor, weights: AnyWeigh
     return x
 
 
+class ByImage:
+    """An operator whose methods treat the images of a batch one after the other on a CPU, whose products and transforms
+    depend in their last digits on how many images they are given; elsewhere all at once."""
+
+    def __init__(self, operator: Operator) -> None:
+        self.operator = operator
+
+    def __getattr__(self, name: str) -> Any:
+        def method(*tensors: Tensor) -> Tensor:
+            count = len(tensors[0])
+            if count < 2 or tensors[0].device.type != "cpu":
+                return getattr(self.operator, name)(*tensors)
+            parts = ([t if len(t) == 1 else t[n : n + 1] for t in tensors] for n in range(count))
+            return torch.cat([getattr(self.operator.image(n), name)(*part) for n, part in enumerate(parts)])
+
+        return method
+
+
 class Problem:
     """One batch of measurements, ready for many local MAP solves: what depends on y alone is computed here, once.
 
@@ -53,15 +71,18 @@ class Problem:
         self.backend, self.y = backends.requested(backend), y
         self.collapsed = operator.collapses and self.backend != "reference"
         with backends.use_backend(self.backend):
-            self.data = self._precomputed() if self.collapsed else y
+            self.data = self.A.precompute(y).contiguous() if self.collapsed else y
         self.pixel_map = operator.pixel_map(self.data) if self.collapsed else None
 
-    def _precomputed(self) -> Tensor:
-        """What the collapsed form needs of y; image by image for the reason that `_in_parts` has."""
-        if len(self.y) < 2 or self.y.device.type != "cpu":
-            return self.operator.precompute(self.y).contiguous()
-        one = [self.operator.image(n).precompute(self.y[n : n + 1]) for n in range(len(self.y))]
-        return torch.cat(one).contiguous()
+    @property
+    def A(self) -> Any:
+        """The operator's methods, by which an image in a batch is what it is alone."""
+        return ByImage(self.operator)
+
+    @property
+    def precomputed(self) -> Tensor:
+        """What depends on y alone, as an operator's abilities take it."""
+        return self.data if self.collapsed else self.A.precompute(self.y)
 
     @property
     def guess(self) -> Tensor:
@@ -73,8 +94,7 @@ class Problem:
 
     def prox(self, v: Tensor, gamma: Tensor) -> Tensor:
         """argmin_x gamma/2 |A x - y|^2 + 1/2 |x - v|^2, of an operator that can. gamma: [1 or B, 1, ...]."""
-        data = self.data if self.collapsed else self.operator.precompute(self.y)
-        return self.operator.prox(v, data, gamma)
+        return self.A.prox(v, self.precomputed, gamma)
 
     def tensors(self) -> list[Tensor]:
         """All tensors that it reads."""

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
+import numpy as np
+
 from lmaps_fast.errors import InputError
 from lmaps_fast.weights import Weights
 
@@ -84,10 +86,10 @@ class Preset:
         return override(self, **values)
 
 
-def whole(name: str, value: float) -> None:
-    """Raise InputError unless the value is a whole number, at least 1."""
-    if isinstance(value, bool) or not value >= 1 or value != int(value):
-        raise InputError(f"{name} must be a whole number, at least 1, not {value}")
+def whole(name: str, value: object, least: int = 1) -> None:
+    """Raise InputError unless the value is a whole number, at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise InputError(f"{name} must be a whole number, at least {least}, not {value!r}")
 
 
 def override(settings: Settings, **values: object) -> Settings:

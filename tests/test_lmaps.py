@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import COLLAPSED, photo_like
+from solver_runs import Draws, gaussian_prior
 
 import lmaps_fast as lf
 from lmaps_fast.files import image
@@ -22,7 +23,7 @@ def test_schedule_is_the_papers():
 
 
 def test_weights_move_from_the_measurement_to_the_prior():
-    preset = lf.presets.get("gaussian_deblurring", "paper")
+    preset = lf.operators.preset("gaussian_deblurring", "paper")
     lam = [preset.weights(sigma).lam for sigma in polynomial(20, 100.0, 0.1)]
     assert lam[0] < 1e-4
     assert lam[-2] > 0.5
@@ -30,20 +31,12 @@ def test_weights_move_from_the_measurement_to_the_prior():
     assert preset.override(k1=0).weights(1.0).lam == 0
 
 
-def gaussian_prior(shape, seed=0):
-    n = shape[0] * shape[1] * shape[2]
-    generator = torch.Generator().manual_seed(seed)
-    factor = torch.randn(n, n, generator=generator, dtype=torch.float64) / n**0.5
-    mean = 0.1 * torch.randn(shape, generator=generator, dtype=torch.float64)
-    return lf.denoisers.Gaussian(mean, 0.1 * factor @ factor.T + 0.01 * torch.eye(n, dtype=torch.float64)), mean
-
-
 @pytest.mark.parametrize("task", ["gaussian_deblurring", "inpainting_random", "denoising"])
 def test_local_map_reaches_eq_15_as_k_grows(task):
     """x0 = D + C A^T (A C A^T + sigma_y^2 I)^{-1} (y - A D) is the limit of the K steps for isotropic C."""
     shape, sigma = (1, 16, 18), 0.7
     operator = lf.operators.create(task, shape, dtype=torch.float64)
-    preset = lf.presets.get(task, "paper")
+    preset = lf.operators.preset(task, "paper")
     D, y = photo_like(1, shape, torch.float64), operator.measure(photo_like(1, shape, torch.float64, seed=1))
     basis = torch.eye(16 * 18, dtype=torch.float64).view(-1, *shape)
     A = operator(basis).flatten(1).T
@@ -62,7 +55,8 @@ def test_local_map_reaches_eq_15_as_k_grows(task):
 def test_lmaps_with_a_gaussian_prior_follows_its_closed_recursion():
     """With rho = 0 and a Gaussian prior every step is affine: the sampler must equal that recursion in matrices."""
     shape = (1, 16, 16)
-    denoiser, mean = gaussian_prior(shape)
+    denoiser = gaussian_prior(shape)
+    mean = denoiser.mean
     operator = lf.operators.create("inpainting_random", shape, missing=0.5, dtype=torch.float64)
     y = operator.measure(photo_like(1, shape, torch.float64))
     preset = lf.Preset(8, 500, 0.05, 0.5, 10, sigma_max=3.0, sigma_min=0.05, rho=0.0)
@@ -73,7 +67,7 @@ def test_lmaps_with_a_gaussian_prior_follows_its_closed_recursion():
     covariance = denoiser.vectors @ torch.diag(denoiser.variances) @ denoiser.vectors.T
     mask, n = operator.mask.flatten(), 256
     sigmas = polynomial(8, 3.0, 0.05)
-    x = sigmas[0] * lf.renoise.Noise(lf.renoise.SAMPLER, 3, [0], shape, torch.float64)().flatten()
+    x = sigmas[0] * Draws([0], shape, seed=3)().flatten()
     for sigma, sigma_next in pairwise(sigmas):
         gain = covariance @ torch.linalg.inv(covariance + sigma**2 * torch.eye(n, dtype=torch.float64))
         D = mean.flatten() + gain @ (x - mean.flatten())
@@ -171,16 +165,18 @@ def test_a_preset_follows_the_noise_it_is_told(noise, photo):
     told, untold = (lf.metrics.psnr(lf.restore(y, operator, noise=n), photo).item() for n in (noise, None))
     assert told > untold + 1
     assert told > lf.metrics.psnr(y, photo).item()
-    paper = lf.Restorer(operator, preset="paper", noise=noise).preset
-    assert paper == lf.presets.get("denoising", "paper")  # the paper's table is constant
+    with pytest.raises(lf.InputError, match="paper's table is for the protocol's noise"):  # it is constant
+        lf.Restorer(operator, preset="paper", noise=noise)
+    paper = lf.Restorer(operator, preset="paper", noise=operator.noise).settings
+    assert paper == [lf.operators.preset("denoising", "paper")]
 
 
 def test_presets_keep_to_the_noise_levels_of_the_prior():
     for task, arguments in (("jpeg_restoration", {"quality": 95}), ("quantization", {"bits": 12})):
-        preset = lf.presets.fitting(lf.operators.create(task, (3, 16, 16), **arguments), "natural")
+        preset = lf.operators.create(task, (3, 16, 16), **arguments).preset("natural")
         assert preset.sigma_min >= lf.presets.LEAST_SIGMA
         assert preset.sigma_max >= 2 * preset.sigma_min
-    assert lf.presets.fitting(lf.operators.create("denoising", (3, 16, 16)), "natural", noise=0.0).k1 > 0
+    assert lf.operators.create("denoising", (3, 16, 16)).preset("natural", noise=0.0).k1 > 0
 
 
 def test_a_restoration_from_phases_fits_its_measurement(photo):
@@ -208,8 +204,8 @@ def test_bad_requests():
     for arguments, sentence in (
         ({"solver": "magic"}, "unknown solver"),
         ({"denoiser": "nothing"}, "neither a prior"),
-        ({"steps": 0}, "steps must be at least 1"),
-        ({"preset": "best"}, "unknown preset"),
+        ({"steps": 0}, "steps must be a whole number, at least 1"),
+        ({"preset": "best"}, "no preset 'best' for denoising: give one of paper, natural, or a Preset of your own"),
         ({"k3": 1.0}, "unknown hyper-parameter 'k3'"),
         ({"backend": "gpu"}, "unknown backend"),
         ({"sigma_max": 0.001}, "0 < sigma_min < sigma_max"),

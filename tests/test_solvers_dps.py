@@ -6,10 +6,11 @@ import pytest
 import torch
 from conftest import photo_like
 
+from solver_runs import Draws, gaussian_prior, level_of, run
+
 import lmaps_fast as lf
+from lmaps_fast.local_map import Problem
 from lmaps_fast.operators import structures
-from lmaps_fast.renoise import SAMPLER, Noise
-from lmaps_fast.solvers import published, sample
 from lmaps_fast.solvers.dps import DPS, DPSSettings
 from lmaps_fast.solvers.sitcom import SITCOM, SITCOMSettings
 
@@ -17,17 +18,6 @@ SHAPE = (1, 3, 4)
 N = math.prod(SHAPE)
 float64 = torch.float64
 ABAR = (1 - torch.linspace(1e-4, 0.02, 1000, dtype=float64)).cumprod(0)
-
-
-def noise_for(images, shape=SHAPE, seed=0):
-    return Noise(SAMPLER, seed, images, shape, float64)
-
-
-def gaussian_prior(shape=SHAPE, scale=0.1):
-    n, generator = math.prod(shape), torch.Generator().manual_seed(0)
-    factor = torch.randn(n, n, generator=generator, dtype=float64) / n**0.5
-    mean = 0.1 * torch.randn(shape, generator=generator, dtype=float64)
-    return lf.denoisers.Gaussian(mean, scale * factor @ factor.T + 0.01 * torch.eye(n, dtype=float64))
 
 
 def dense():
@@ -40,19 +30,19 @@ def measurement(operator, batch=1, **arguments):
 
 
 def test_noise_levels_are_ddpms():
-    operator, prior = dense(), gaussian_prior()
+    operator, prior = dense(), gaussian_prior(SHAPE)
     sigmas = ((1 - ABAR) / ABAR).sqrt().flip(0).tolist()
     assert sigmas[0] == pytest.approx(157.407, rel=1e-4)
-    assert DPS(operator, prior, DPSSettings()).sigmas == pytest.approx([*sigmas, 0.0])
-    assert SITCOM(operator, prior, SITCOMSettings()).sigmas == pytest.approx([*sigmas[49::50], 0.0])
+    assert DPS(operator, prior).sigmas(DPSSettings()) == pytest.approx([*sigmas, 0.0])
+    assert SITCOM(operator, prior).sigmas(SITCOMSettings()) == pytest.approx([*sigmas[49::50], 0.0])
 
 
 def test_dps_with_a_gaussian_prior_follows_its_recursion_in_matrices():
     """x_{t-1} of DDPM's posterior, then the gradient of the norm through the clipped posterior mean, all by hand."""
-    prior, operator, zeta, steps = gaussian_prior(scale=0.5), dense(), 0.4, 12
+    prior, operator, zeta, steps = gaussian_prior(SHAPE, scale=0.5), dense(), 0.4, 12
     y = 3 * measurement(operator)  # far enough for some clipping
-    result = sample(DPS(operator, prior, DPSSettings(steps, scale=zeta)), y, noise_for([0]))
-    A, eps, identity = operator.matrix, noise_for([0]), torch.eye(N, dtype=float64)
+    result = run("dps", operator, prior, DPSSettings(steps, scale=zeta), y)
+    A, eps, identity = operator.matrix[0], Draws([0], SHAPE), torch.eye(N, dtype=float64)
     mean, C = prior.mean.flatten(), prior.vectors @ torch.diag(prior.variances) @ prior.vectors.T
     timesteps = [i * 1000 // steps for i in reversed(range(steps))]
     abar = ABAR[timesteps[0]]
@@ -79,10 +69,12 @@ def test_dps_with_a_gaussian_prior_follows_its_recursion_in_matrices():
 def test_dps_takes_the_gradient_of_the_norm_through_the_network():
     prior, operator = gaussian_prior((1, 16, 16)), lf.operators.create("phase_retrieval", (1, 16, 16), dtype=float64)
     y, x = measurement(operator, 2), photo_like(2, (1, 16, 16), float64, seed=3)
+    solver = DPS(operator, prior)
+    level = level_of(solver, operator, DPSSettings(), 700, x)
     with torch.no_grad():
-        x0, gradient = DPS(operator, prior, DPSSettings()).estimate(x, 0.3, y)
+        x0, gradient = solver.guided(Problem(operator, y), x, level)
     x.requires_grad_()
-    D = prior(x, 0.3).clamp(-1, 1)
+    D = prior(x, level.sigma.item()).clamp(-1, 1)
     norms = (y - operator(D)).flatten(1).norm(dim=1)
     (expected,) = torch.autograd.grad(norms.sum(), x)
     torch.testing.assert_close(x0, D.detach())
@@ -120,14 +112,13 @@ def adam_by_hand(operator, prior, y, settings, noise, timesteps):
 @pytest.mark.parametrize("project", [False, True])
 def test_sitcom_follows_torchs_adam_for_each_image(project):
     """Three images of one batch, which stop after different numbers of updates, against three loops of their own."""
-    prior, operator = gaussian_prior(scale=0.5), dense()
+    prior, operator = gaussian_prior(SHAPE, scale=0.5), dense()
     settings = SITCOMSettings(4, inner_steps=12, lr=0.05, sigma_y=0.06, project=project)
     y = measurement(operator, 3, noise=0.06) * torch.tensor([[1.0], [2.0], [20.0]])  # the last one: far into the clip
-    whole, counts = sample(SITCOM(operator, prior, settings), y, noise_for(range(3))), []
+    whole, counts = run("sitcom", operator, prior, settings, y), []
     for i in range(3):
-        alone, updates, clipped = adam_by_hand(
-            operator, prior, y[i : i + 1], settings, noise_for([i]), [750, 500, 250, 0]
-        )
+        draws = Draws([i], SHAPE)
+        alone, updates, clipped = adam_by_hand(operator, prior, y[i : i + 1], settings, draws, [750, 500, 250, 0])
         torch.testing.assert_close(whole[i], alone[0], rtol=1e-8, atol=1e-8)
         counts.append(updates)
     assert any(len(set(of_one_t)) > 1 for of_one_t in zip(*counts, strict=True))
@@ -137,15 +128,13 @@ def test_sitcom_follows_torchs_adam_for_each_image(project):
 
 
 def test_sitcom_calls_the_network_n_times_k():
-    calls, prior, operator = [], gaussian_prior(), dense()
+    calls, prior, operator = [], gaussian_prior(SHAPE), dense()
 
     def denoiser(x, sigma):
         calls.append(x.requires_grad)
         return prior(x, sigma)
 
-    sample(
-        SITCOM(operator, denoiser, SITCOMSettings(3, inner_steps=5, sigma_y=0.0)), measurement(operator), noise_for([0])
-    )
+    run("sitcom", operator, denoiser, SITCOMSettings(3, inner_steps=5, sigma_y=0.0), measurement(operator))
     assert calls == 3 * [True, True, True, True, False]
 
 
@@ -153,44 +142,44 @@ def test_sitcom_with_projection_keeps_what_is_known():
     shape = (1, 16, 16)
     operator = lf.operators.create("inpainting_box", shape, dtype=float64)
     y = measurement(operator)
-    settings = published.get("sitcom", "inpainting_box")
+    settings = SITCOM.published("inpainting_box")
     assert settings.project
-    x = sample(SITCOM(operator, gaussian_prior(shape), settings), y, noise_for([0], shape))
+    x = run("sitcom", operator, gaussian_prior(shape), settings, y)
     torch.testing.assert_close(operator.mask * x, y.clamp(-1, 1) * operator.mask)
-    assert not published.get("sitcom", "super_resolution").project
+    assert not SITCOM.published("super_resolution").project
 
 
-@pytest.mark.parametrize("solver", [DPS, SITCOM])
-def test_batches_equal_their_images_and_seeds_differ(solver):
-    settings = DPSSettings(5) if solver is DPS else SITCOMSettings(5, inner_steps=4)
-    operator, prior = dense(), gaussian_prior()
-    y, sampler = measurement(operator, 3), solver(operator, prior, settings)
-    whole = sample(sampler, y, noise_for(range(3)))
+@pytest.mark.parametrize("name", ["dps", "sitcom"])
+def test_batches_equal_their_images_and_seeds_differ(name):
+    settings = DPSSettings(5) if name == "dps" else SITCOMSettings(5, inner_steps=4)
+    case = name, dense(), gaussian_prior(SHAPE), settings
+    y = measurement(case[1], 3)
+    whole = run(*case, y)
     for i in range(3):
-        torch.testing.assert_close(sample(sampler, y[i : i + 1], noise_for([i]))[0], whole[i], rtol=1e-9, atol=1e-9)
-    assert torch.equal(sample(sampler, y, noise_for(range(3))), whole)
-    assert not torch.equal(sample(sampler, y, noise_for(range(3), seed=1)), whole)
+        torch.testing.assert_close(run(*case, y[i : i + 1], images=[i])[0], whole[i], rtol=1e-9, atol=1e-9)
+    assert torch.equal(run(*case, y), whole)
+    assert not torch.equal(run(*case, y, seed=1), whole)
 
 
 @pytest.mark.parametrize("task", ["jpeg_restoration", "quantization"])
-@pytest.mark.parametrize("solver", [DPS, SITCOM])
-def test_surrogate_gradients_are_used_where_there_is_no_other(solver, task):
+@pytest.mark.parametrize("name", ["dps", "sitcom"])
+def test_surrogate_gradients_are_used_where_there_is_no_other(name, task):
     shape = (3, 16, 16)
     operator = lf.operators.create(task, shape, dtype=float64)
-    settings = DPSSettings(60, scale=1.0) if solver is DPS else SITCOMSettings(5, inner_steps=10, lr=0.05)
+    settings = DPSSettings(60, scale=1.0) if name == "dps" else SITCOMSettings(5, inner_steps=10, lr=0.05)
     y, prior = measurement(operator), gaussian_prior(shape)
-    fitted = sample(solver(operator, prior, settings), y, noise_for([0], shape))
+    fitted = run(name, operator, prior, settings, y)
     assert (operator(fitted) - y).norm() < 0.8 * (operator(prior.mean[None]) - y).norm()
 
 
-@pytest.mark.parametrize("solver", [DPS, SITCOM])
-def test_the_embedded_prior_gives_its_gradient(solver):
+@pytest.mark.parametrize("name", ["dps", "sitcom"])
+def test_the_embedded_prior_gives_its_gradient(name):
     shape = (3, 16, 16)
     operator = lf.operators.create("super_resolution", shape)
     y = operator.measure(photo_like(1, shape, torch.float32))
-    settings = DPSSettings(30, scale=5.0) if solver is DPS else SITCOMSettings(5, inner_steps=8)
+    settings = DPSSettings(30, scale=5.0) if name == "dps" else SITCOMSettings(5, inner_steps=8)
     prior = lf.denoisers.load("natural", dtype=torch.float32)
-    x = sample(solver(operator, prior, settings), y, Noise(SAMPLER, 0, [0], shape))
+    x = run(name, operator, prior, settings, y)
     assert not x.requires_grad
     assert (operator(x) - y).norm() < 0.7 * y.norm()  # of a grey image
 
@@ -198,7 +187,8 @@ def test_the_embedded_prior_gives_its_gradient(solver):
 def test_bad_settings():
     for settings, arguments, sentence in (
         (DPSSettings, {"scale": -1.0}, "scale must be finite and not negative"),
-        (SITCOMSettings, {"inner_steps": 0}, "inner_steps must be at least 1"),
+        (DPSSettings, {"sigma_y": 0.1}, "dps does not use the noise of y: leave sigma_y out"),
+        (SITCOMSettings, {"inner_steps": 0}, "inner_steps must be a whole number, at least 1"),
         (SITCOMSettings, {"lr": 0.0}, "lr must be finite and positive"),
         (SITCOMSettings, {"sigma_y": -0.1}, "sigma_y must be finite and not negative"),
     ):

@@ -10,26 +10,30 @@ from itertools import pairwise
 import pytest
 import torch
 from conftest import photo_like
+from solver_runs import Draws, level_of, run
 
 import lmaps_fast as lf
 from lmaps_fast.levels import ddpm_levels
-from lmaps_fast.renoise import SAMPLER, Noise
-from lmaps_fast.solvers import ddnm, ddrm, diffpir, pigdm, sample, tmpd
+from lmaps_fast.local_map import Problem
+from lmaps_fast.solvers import REGISTRY, State, ddnm, ddrm, diffpir, pigdm, tmpd
 
 SHAPE, SIDE = (1, 16, 16), 16
 N = SIDE * SIDE
 EYE = torch.eye(N, dtype=torch.float64)
-SOLVERS = {
-    "pigdm": (pigdm.PiGDM, pigdm.PiGDMSettings),
-    "tmpd": (tmpd.TMPD, tmpd.TMPDSettings),
-    "ddrm": (ddrm.DDRM, ddrm.DDRMSettings),
-    "ddnm": (ddnm.DDNM, ddnm.DDNMSettings),
-    "diffpir": (diffpir.DiffPIR, diffpir.DiffPIRSettings),
-}
+SOLVERS = ["pigdm", "tmpd", "ddrm", "ddnm", "diffpir"]
 SPECTRAL = ["gaussian_deblurring", "inpainting_random", "super_resolution"]
 LINEAR = [*SPECTRAL, "motion_deblurring"]
 # Motion deblurring is solved by polynomials: to their tolerance, and over many steps.
 TOLERANCE = {"motion_deblurring": 1e-5}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Images of 16x16 gain nothing by a second thread, which costs where cores are shared."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def operator_of(task, dtype=torch.float64):
@@ -63,18 +67,14 @@ class Case:
         return self.mean + (x - self.mean) @ self.G(sigma).T
 
     def run(self, name, **settings):
-        """The solver's result [B, n], and the draws and levels that the formulas need."""
-        solver_of, settings_of = SOLVERS[name]
-        solver = solver_of(self.operator, self.denoiser, settings_of(**settings))
-        result = sample(solver, self.measured, draws(len(self.measured)))
-        return result.flatten(1), solver, draws(len(self.measured))
+        """The solver's result [B, n], and the levels and draws that the formulas need."""
+        given = REGISTRY[name].Settings(**settings)
+        result = run(name, self.operator, self.denoiser, given, self.measured, seed=3)
+        sigmas = REGISTRY[name](self.operator, self.denoiser).sigmas(given)
+        return result.flatten(1), sigmas, Draws(range(len(self.measured)), SHAPE, seed=3)
 
-    def first(self, solver, noise):
-        return (solver.start(self.measured) + solver.sigmas[0] * noise()).flatten(1)
-
-
-def draws(batch):
-    return Noise(SAMPLER, 3, range(batch), SHAPE, torch.float64)
+    def first(self, sigmas, noise):
+        return (Problem(self.operator, self.measured).guess + sigmas[0] * noise()).flatten(1)
 
 
 def ddpm(sigma):
@@ -101,11 +101,13 @@ def test_levels_are_those_of_ddpm():
 @pytest.mark.parametrize("task", LINEAR)
 def test_tmpd_finds_the_posterior_mean_of_a_gaussian_prior(task):
     case, sigma_y = Case(task), 0.2
-    solver = tmpd.TMPD(case.operator, case.denoiser, tmpd.TMPDSettings(steps=10, sigma_y=sigma_y, cg_steps=250))
+    solver, settings = tmpd.TMPD(case.operator, case.denoiser), tmpd.TMPDSettings(10, sigma_y=sigma_y, cg_steps=250)
     A, x = case.A, photo_like(2, SHAPE, torch.float64, seed=1)
     for index in (5, 8, 9):
-        sigma = solver.sigmas[index]
-        _, x0 = solver.step(x, index, solver.begin(case.measured), draws(2))
+        level = level_of(solver, case.operator, settings, index, x)
+        sigma = level.sigma.item()
+        with torch.no_grad():
+            x0 = solver.step(Problem(case.operator, case.measured), State(x, x), level).x0
         precision = torch.linalg.inv(case.C) + EYE / sigma**2 + A.T @ A / sigma_y**2
         total = torch.linalg.solve(case.C, case.mean) + x.flatten(1) / sigma**2 + case.y @ A / sigma_y**2
         torch.testing.assert_close(x0.flatten(1), torch.linalg.solve(precision, total.T).T, rtol=1e-8, atol=1e-8)
@@ -115,10 +117,10 @@ def test_tmpd_finds_the_posterior_mean_of_a_gaussian_prior(task):
 def test_tmpd_follows_its_paper(task):
     """DDPM's ancestral step with x0 = D + (s^2 / a) J^T A^T [(y - A D) / (sigma_y^2 + (A C A^T) 1)]."""
     case = Case(task)
-    result, solver, noise = case.run("tmpd", steps=6)
-    A, x = case.A, case.first(solver, noise)
-    x = x * ddpm(solver.sigmas[0])[0]
-    for sigma, sigma_next in pairwise(solver.sigmas):
+    result, sigmas, noise = case.run("tmpd", steps=6)
+    A, x = case.A, case.first(sigmas, noise)
+    x = x * ddpm(sigmas[0])[0]
+    for sigma, sigma_next in pairwise(sigmas):
         (a, s), (a_next, s_next) = ddpm(sigma), ddpm(sigma_next)
         D, J, gamma = case.D(x / a, sigma), case.G(sigma) / a, s**2 / a
         variance = (0.05**2 + (A @ (gamma * J) @ A.T).sum(1)).clamp(min=0.05**2)
@@ -134,11 +136,11 @@ def test_tmpd_follows_its_paper(task):
 def test_pigdm_follows_its_paper(task, eta):
     """x_s = a' x0 + c1 eps + c2 epshat + a a' J^T vec, with J the Jacobian in DDPM's scale."""
     case, sigma_y = Case(task), 0.3
-    result, solver, noise = case.run("pigdm", steps=6, eta=eta, sigma_y=sigma_y)
-    x = case.first(solver, noise) * ddpm(solver.sigmas[0])[0]
+    result, sigmas, noise = case.run("pigdm", steps=6, eta=eta, sigma_y=sigma_y)
+    x = case.first(sigmas, noise) * ddpm(sigmas[0])[0]
     if task != "quantization":
         A = case.A
-    for sigma, sigma_next in pairwise(solver.sigmas):
+    for sigma, sigma_next in pairwise(sigmas):
         (a, s), (a_next, s_next) = ddpm(sigma), ddpm(sigma_next)
         D, J = case.D(x / a, sigma), case.G(sigma) / a
         if task == "quantization":
@@ -159,18 +161,18 @@ def test_pigdm_follows_its_paper(task, eta):
 def test_ddrm_follows_its_paper(task, sigma_y):
     """Every singular direction on its own, in the three cases of the paper."""
     case, eta, eta_b = Case(task), 0.85, 0.9
-    result, solver, noise = case.run("ddrm", steps=8, sigma_max=2.0, sigma_y=sigma_y, eta=eta, eta_b=eta_b)
+    result, sigmas, noise = case.run("ddrm", steps=8, sigma_max=2.0, sigma_y=sigma_y, eta=eta, eta_b=eta_b)
     U, S, Vt = torch.linalg.svd(case.A)
     S = torch.cat([S, torch.zeros(N - len(S), dtype=torch.float64)])
     S = S.where(S > 1e-8, 0)
     y_bar = torch.nn.functional.pad(case.y @ U, (0, N - U.shape[1])) / S.where(S > 0, 1)
-    guess, sigma_0 = case.operator.first_guess(case.measured).flatten(1) @ Vt.T, solver.sigmas[0]
+    guess, sigma_0 = case.operator.first_guess(case.measured).flatten(1) @ Vt.T, sigmas[0]
     eps = noise().flatten(1) @ Vt.T
     x = guess + sigma_0 * eps
     for j, s in enumerate(S.tolist()):
         if s and sigma_y / s <= sigma_0:
             x[:, j] = y_bar[:, j] + math.sqrt(sigma_0**2 - (sigma_y / s) ** 2) * eps[:, j]
-    for sigma, sigma_next in pairwise(solver.sigmas):
+    for sigma, sigma_next in pairwise(sigmas):
         x0, eps = case.D(x @ Vt, sigma) @ Vt.T, noise().flatten(1) @ Vt.T
         kept, fresh = math.sqrt(1 - eta**2) * sigma_next, eta * sigma_next * eps
         following = x0 + kept * (x - x0) / sigma + fresh
@@ -189,13 +191,13 @@ def test_ddrm_follows_its_paper(task, sigma_y):
 def test_ddnm_follows_its_paper(task, sigma_y):
     """x0 + l A^+ (y - A x0), and gamma beside it, for each singular direction; in DDPM's scale."""
     case, eta = Case(task), 0.85
-    result, solver, noise = case.run("ddnm", steps=8, sigma_y=sigma_y, eta=eta)
-    A, x = case.A, case.first(solver, noise) * ddpm(solver.sigmas[0])[0]
+    result, sigmas, noise = case.run("ddnm", steps=8, sigma_y=sigma_y, eta=eta)
+    A, x = case.A, case.first(sigmas, noise) * ddpm(sigmas[0])[0]
     _, S, Vt = torch.linalg.svd(A)
     S = torch.cat([S, torch.zeros(N - len(S), dtype=torch.float64)])
     S = S.where(S > 1e-8, 0).tolist()
     pinv = torch.linalg.pinv(A, rtol=1e-8)
-    for sigma, sigma_next in pairwise(solver.sigmas):
+    for sigma, sigma_next in pairwise(sigmas):
         (a, s), (a_next, s_next) = ddpm(sigma), ddpm(sigma_next)
         D = case.D(x / a, sigma)
         share, gamma = torch.ones(2, N, dtype=torch.float64)
@@ -220,9 +222,9 @@ def test_ddnm_follows_its_paper(task, sigma_y):
 @pytest.mark.parametrize("task", LINEAR)
 def test_diffpir_follows_its_paper(task):
     case = Case(task)
-    result, solver, noise = case.run("diffpir", steps=8, sigma_max=2.0, lam=5.0, zeta=0.3, sigma_y=0.3)
-    A, x = case.A, case.first(solver, noise) * ddpm(solver.sigmas[0])[0]
-    for sigma, sigma_next in pairwise(solver.sigmas):
+    result, sigmas, noise = case.run("diffpir", steps=8, sigma_max=2.0, lam=5.0, zeta=0.3, sigma_y=0.3)
+    A, x = case.A, case.first(sigmas, noise) * ddpm(sigmas[0])[0]
+    for sigma, sigma_next in pairwise(sigmas):
         (a, s), (a_next, s_next) = ddpm(sigma), ddpm(sigma_next)
         rho = 5.0 * 0.3**2 / sigma**2
         total = case.y @ A + rho * case.D(x / a, sigma)
@@ -235,7 +237,7 @@ def test_diffpir_follows_its_paper(task):
 
 def test_diffpir_has_published_settings_for_each_task():
     for task, settings in diffpir.PUBLISHED.items():
-        assert diffpir.DiffPIR(operator_of(task), None).settings == settings
+        assert lf.Restorer(operator_of(task), lambda x, sigma: x, "diffpir").settings == [settings]
     assert diffpir.PUBLISHED["inpainting_box"].zeta == 1
 
 
@@ -243,13 +245,12 @@ def test_diffpir_has_published_settings_for_each_task():
 @pytest.mark.parametrize("task", ["inpainting_random", "gaussian_deblurring"])
 def test_an_image_does_not_depend_on_its_batch(task, name, settings):
     case = Case(task, batch=3)
-    solver_of, settings_of = SOLVERS[name]
-    solver = solver_of(case.operator, case.denoiser, settings_of(steps=5, **settings))
-    whole = sample(solver, case.measured, draws(3))
+    problem = name, case.operator, case.denoiser, REGISTRY[name].Settings(steps=5, **settings)
+    whole = run(*problem, case.measured, seed=3)
     for i in range(3):
-        alone = sample(solver, case.measured[i : i + 1], Noise(SAMPLER, 3, [i], SHAPE, torch.float64))
+        alone = run(*problem, case.measured[i : i + 1], [i], seed=3)
         torch.testing.assert_close(alone[0], whole[i], rtol=1e-10, atol=1e-10)
-    assert not torch.equal(sample(solver, case.measured, Noise(SAMPLER, 4, range(3), SHAPE, torch.float64)), whole)
+    assert not torch.equal(run(*problem, case.measured, seed=4), whole)
 
 
 @pytest.mark.parametrize("name", ["ddrm", "ddnm"])
@@ -258,9 +259,8 @@ def test_unreadable_singular_values_do_no_harm_in_float32(name):
     would make images of several thousand."""
     operator = lf.operators.create("gaussian_deblurring", (1, 32, 32), sigma=2.0)
     y = operator.measure(photo_like(1, (1, 32, 32), torch.float32))
-    solver_of, settings_of = SOLVERS[name]
-    solver = solver_of(operator, lambda x, sigma: x / (1 + sigma**2), settings_of(steps=20))
-    assert sample(solver, y, Noise(SAMPLER, 3, [0], (1, 32, 32))).abs().max() < 10
+    settings = REGISTRY[name].Settings(steps=20)
+    assert run(name, operator, lambda x, sigma: x / (1 + sigma**2), settings, y, seed=3).abs().max() < 10
 
 
 def test_refusals():
@@ -268,29 +268,39 @@ def test_refusals():
         return x
 
     for name, task, sentence in (
-        ("pigdm", "phase_retrieval", "pigdm needs a pseudo-inverse of A, unknown for phase_retrieval: use jpeg"),
-        ("tmpd", "jpeg_restoration", "tmpd needs a linear A, unlike jpeg_restoration: use denoising"),
-        ("ddrm", "motion_deblurring", "unknown for motion_deblurring: use denoising.* padding='circular'"),
-        ("ddnm", "quantization", "ddnm needs the singular values of A, unknown for quantization"),
-        ("diffpir", "high_dynamic_range", "diffpir needs a linear A, unlike high_dynamic_range: use denoising"),
+        ("pigdm", "phase_retrieval", "or a pseudo-inverse of A, which phase_retrieval does not have: use .*jpeg_rest"),
+        ("tmpd", "jpeg_restoration", "tmpd needs a linear A with its adjoint, which jpeg_restoration does not have"),
+        (
+            "ddrm",
+            "motion_deblurring",
+            "ddrm needs the singular values of A, which motion_deblurring does not have: use",
+        ),
+        (
+            "ddnm",
+            "quantization",
+            "ddnm needs the singular values of A, which quantization does not have: use super_res",
+        ),
+        ("diffpir", "high_dynamic_range", "diffpir needs the proximal map of the data term, which high_dynamic_range"),
     ):
         with pytest.raises(lf.InputError, match=sentence):
-            SOLVERS[name][0](operator_of(task), denoiser)
+            REGISTRY[name](operator_of(task), denoiser)
     for settings_of, wrong, sentence in (
         (pigdm.PiGDMSettings, {"eta": 1.5}, "eta must be between 0 and 1, not 1.5"),
         (ddrm.DDRMSettings, {"eta_b": -1.0}, "eta_b must be between 0 and 1, not -1.0"),
         (ddnm.DDNMSettings, {"sigma_y": -0.1}, "sigma_y must be finite and not negative, not -0.1"),
         (diffpir.DiffPIRSettings, {"lam": 0.0}, "lam must be finite and positive, not 0.0"),
-        (tmpd.TMPDSettings, {"cg_steps": -1}, "cg_steps must not be negative, not -1"),
+        (tmpd.TMPDSettings, {"cg_steps": -1}, "cg_steps must be a whole number, at least 0, not -1"),
     ):
         with pytest.raises(lf.InputError, match=sentence):
             settings_of(**wrong)
     operator = operator_of("denoising")
-    for steps, sigma_max in ((0, math.inf), (1001, math.inf), (5, 0.001)):
+    with pytest.raises(lf.InputError, match="steps must be a whole number, at least 1, not 0"):
+        ddnm.DDNMSettings(steps=0)
+    for steps, sigma_max in ((1001, math.inf), (5, 0.001)):
         with pytest.raises(lf.InputError, match="steps do not fit the"):
-            ddnm.DDNM(operator, denoiser, ddnm.DDNMSettings(steps=steps, sigma_max=sigma_max))
+            lf.Restorer(operator, denoiser, "ddnm", steps=steps, sigma_max=sigma_max)
     with pytest.raises(lf.InputError, match="unknown backend"):
-        ddrm.DDRM(operator, denoiser, backend="gpu")
+        lf.Restorer(operator, denoiser, "ddrm", backend="gpu")
     y = torch.zeros(1, *SHAPE, dtype=torch.float64)
     with pytest.raises(lf.InputError, match="needs the gradient of the denoiser"):
-        sample(pigdm.PiGDM(operator, lambda x, sigma: x.detach()), y, draws(1))
+        run("pigdm", operator, lambda x, sigma: x.detach(), pigdm.PiGDMSettings(), y)

@@ -126,9 +126,9 @@ def test_the_restorer_tiles_what_does_not_fit():
 def test_the_preset_of_the_wrapped_denoiser_is_visible():
     operator = lf.operators.create("denoising", (3, 64, 96))
     assert Tiled(Blur(), 64).preset == on_tiles(Natural(), 64).preset == "natural"
-    assert lf.Restorer(operator, Blur(), tile=64).preset == lf.presets.get("denoising", "natural")
+    assert lf.Restorer(operator, Blur(), tile=64).settings == [lf.operators.preset("denoising", "natural")]
     assert not hasattr(Tiled(lambda x, sigma: x, 64), "preset")
-    assert lf.Restorer(operator, lambda x, sigma: x, tile=64).preset == lf.presets.get("denoising", "paper")
+    assert lf.Restorer(operator, lambda x, sigma: x, tile=64).settings == [lf.operators.preset("denoising", "paper")]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -93,13 +94,12 @@ class Captured:
 class StepGraph:
     """One step of a solver as a CUDA graph: measurement, numbers of the operator, keys, row of levels and state are its
     inputs, and stay in its own tensors from step to step. So one graph serves all steps of a batch size but the last,
-    other operators of the same kind, other settings and other seeds."""
+    other operators of the same kind, other settings and other seeds. `enter` comes before the first step."""
 
     def __init__(self, solver: Solver, problem: Problem, state: Any, level: Level) -> None:
         self.problem = problem.with_tensors([tensor.clone() for tensor in problem.tensors()])
         self.level = level.with_tensors([tensor.clone() for tensor in level.tensors()])
         self.state = type(state)(*(tensor.clone() for tensor in state))
-        before = [tensor.clone() for tensor in self.state]
 
         def run() -> None:
             for mine, made in zip(self.state, solver.step(self.problem, self.state, self.level), strict=True):
@@ -107,7 +107,6 @@ class StepGraph:
                     mine.copy_(made)
 
         self.replay = record(run, problem.y.device)
-        copy_all(self.state, before)  # recording has taken a step
 
     def enter(self, problem: Problem, state: Any) -> None:
         """Take over a measurement and a state."""
@@ -127,19 +126,34 @@ def copy_all(to: Sequence[Tensor], source: Sequence[Tensor]) -> None:
 
 
 class StepGraphs:
-    """The graphs of a solver's steps, by batch size and kind; `limit` of them are kept, those that were used last.
-    `lock` is held for a whole restoration, whose state is in a graph's tensors."""
+    """The graphs of a solver's steps, by batch size and kind; `limit` of them are kept, those that were used last."""
 
     def __init__(self, solver: Solver, limit: int = 16) -> None:
         self.solver, self.limit = solver, limit
-        self.lock = threading.RLock()
+        self._lock, self._lent = threading.RLock(), False
         self._graphs: OrderedDict[tuple, StepGraph] = OrderedDict()
+
+    @contextmanager
+    def lent(self) -> Iterator["StepGraphs | None"]:
+        """These graphs for one whole restoration, whose state is in their tensors. Other threads wait; a restoration
+        that the callback of this one starts gets None, and runs without."""
+        with self._lock:
+            free, self._lent = not self._lent, True
+            try:
+                yield self if free else None
+            finally:
+                self._lent = not free
 
     def of(self, problem: Problem, state: Any, level: Level) -> StepGraph:
         """The graph of a step like this one, recorded if it is new."""
         tensors = [*problem.tensors(), *state, *level.tensors()]
         most = max(int(row.get("K", 0)) for row in level.host)
-        key = (problem.operator.kind, problem.backend, level.last, most, signature(tensors))
+        # What is 0 for all images, such as the noise of the next level in the last step, may be left out by a step.
+        zero = tuple(name for name in level.names if not any(level.on_host(name)))
+        with level.caller():  # what a network is cast to is recorded too
+            device = problem.y.device.type
+            cast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        key = (problem.operator.kind, problem.backend, most, zero, cast, signature(tensors))
         if key not in self._graphs:
             self._graphs[key] = StepGraph(self.solver, problem, state, level)
             if len(self._graphs) > self.limit:

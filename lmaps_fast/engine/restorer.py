@@ -5,7 +5,6 @@ import os
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from lmaps_fast import denoisers, door, presets, solvers
 from lmaps_fast.denoisers import Denoiser
 from lmaps_fast.engine.graphs import StepGraphs
 from lmaps_fast.engine.schedule import Schedule
-from lmaps_fast.engine.trajectory import sample
+from lmaps_fast.engine.trajectory import sample, with_first_draw
 from lmaps_fast.errors import InputError
 from lmaps_fast.local_map import Problem
 from lmaps_fast.noise import SAMPLER, keys, seed_of
@@ -24,6 +23,7 @@ from lmaps_fast.operators import Operator
 from lmaps_fast.ops import backends
 from lmaps_fast.presets import Preset
 from lmaps_fast.solvers import Solver, Step
+from lmaps_fast.solvers.base import sum_of_each
 
 # Pixels up to which the network is called on the whole image. At this size "natural" takes 3 GB in float32, and the
 # sampler's images, about 100 bytes per pixel, 1 GB: what a machine of 8 GB has to spare.
@@ -83,10 +83,10 @@ class Restorer:
             tile = denoisers.TILE if math.prod(operator.shape[1:]) > AUTOMATIC_TILING else 0
         if tile:
             self.denoiser = denoisers.on_tiles(self.denoiser, tile)
-        with backends.use_backend(backends.requested(backend)):
-            self.solver: Solver = solvers.REGISTRY[solver](operator, self.denoiser, backend)
         self.given = {"steps": steps, "preset": preset, "noise": noise, "hyper_parameters": hyper_parameters}
-        self.schedule = self._schedule(operator)
+        with door.known_modes(operator.device), backends.use_backend(backends.requested(backend)):
+            self.solver: Solver = solvers.REGISTRY[solver](operator, self.denoiser, backend)
+            self.schedule = self._schedule(operator)
         self._warn_of_levels()
         self.runs = operator.runs if runs is None else runs
         presets.whole("runs", self.runs)
@@ -116,13 +116,10 @@ class Restorer:
         Returns: images [B, C, *spatial], in and around [-1, 1].
         Errors: InputError for measurements that do not fit, and an operator of another kind.
         """
-        operator, schedule = self._operator(operator)
-        with door.known_modes(operator.device) as caller, backends.use_backend(backends.requested(self.backend)):
+        with door.known_modes(self.operator.device) as caller, backends.use_backend(backends.requested(self.backend)):
+            operator, schedule = self._operator(operator)
             y = operator.check_measurement(y)
-            if len(schedule.lengths) not in (1, len(y)):
-                raise InputError(
-                    f"y holds {len(y)} images but there are settings for {len(schedule.lengths)}: give as many"
-                )
+            self._check_count(schedule, len(y))
             seeds, images = each_seed(seed, images, len(y))
             if not len(y):
                 return torch.zeros(0, *operator.shape, dtype=operator.dtype, device=operator.device)
@@ -142,8 +139,8 @@ class Restorer:
 
     def _sample(self, problem: Problem, schedule: Schedule, keys_: list[int], callback: Any, caller: Any) -> Tensor:
         numbers = torch.tensor(keys_, dtype=torch.int64, device=problem.y.device)
-        with self.graphs.lock if self.graphs is not None else nullcontext():
-            return sample(self.solver, problem, schedule, numbers, callback, caller, self.graphs)
+        with self.graphs.lent() if self.graphs is not None else nullcontext() as graphs:
+            return sample(self.solver, problem, schedule, numbers, callback, caller, graphs)
 
     def _operator(self, other: Operator | None) -> tuple[Operator, Schedule]:
         if other is None or other is self.operator:
@@ -154,6 +151,10 @@ class Restorer:
                 f"Restorer for this one"
             )
         return other, self._schedule(other)
+
+    def _check_count(self, schedule: Schedule, count: int) -> None:
+        if len(schedule.lengths) not in (1, count):
+            raise InputError(f"y holds {count} images but there are settings for {len(schedule.lengths)}: give as many")
 
     def _schedule(self, operator: Operator) -> Schedule:
         settings = self._settings(operator)
@@ -178,9 +179,13 @@ class Restorer:
                 raise InputError(f"presets are those of lmaps: leave preset out, or give settings of {solver.name}")
             if noise is not None and not solver.uses_noise:
                 raise InputError(f"{solver.name} does not use the noise of y: leave noise out")
-            settings = solver.published(operator.name, noise) if preset is None else preset
-            if preset is not None and noise is not None:
-                settings = replace(settings, sigma_y=noise)
+            settings: Any = solver.published(operator.name, noise) if preset is None else preset
+            if not isinstance(settings, solver.Settings):
+                raise InputError(f"preset is a {type(settings).__name__}: give a {solver.Settings.__name__}")
+            if noise is not None:
+                if self.given["hyper_parameters"].get("sigma_y") is not None:
+                    raise InputError("noise and sigma_y are one number: give one of them")
+                settings = presets.override(settings, sigma_y=noise)
         elif isinstance(preset, Preset):
             if noise is not None:
                 raise InputError("a Preset of your own does not follow the noise: leave noise or preset out")
@@ -210,7 +215,7 @@ class Restorer:
         parts = {
             f"the solver {self.solver.name}": self.solver.recordable,
             self.operator.name: self.operator.recordable,
-            "the denoiser": getattr(self.denoiser, "recordable", False),
+            "the denoiser": all(getattr(self.denoiser, name, False) for name in ("recordable", "batched_sigma")),
         }
         refusing = [name for name, recordable in parts.items() if not recordable]
         if graphs and refusing:
@@ -221,25 +226,30 @@ class Restorer:
         return device.type == "cuda" and graphs is not False and not refusing
 
     def _warm_up(self, batch: int) -> None:
+        """Of a restoration that is to be recorded all, of others the first step."""
         presets.whole("batch", batch)
+        operator, solver, schedule = self.operator, self.solver, self.schedule
+        x = torch.zeros(batch, *operator.shape, dtype=operator.dtype, device=operator.device)
         if self.graphs is not None:
-            x = torch.zeros(batch, *self.operator.shape, dtype=self.operator.dtype, device=self.operator.device)
-            self(self.operator.forward(x))
+            self(operator(x))
             return
-        with door.known_modes(self.operator.device) as caller:
-            like = torch.zeros(batch, *self.operator.shape, dtype=self.operator.dtype, device=self.operator.device)
-            level = self.schedule.level(0, keys(SAMPLER, 0, range(batch), like.device), like, caller=caller)
-            self.solver.denoise(like, level)
+        with door.known_modes(operator.device) as caller, backends.use_backend(backends.requested(self.backend)):
+            self._check_count(schedule, batch)
+            problem = Problem(operator, operator(x), self.backend)
+            level = schedule.level(0, keys(SAMPLER, 0, range(batch), x.device), x, None, caller)
+            solver.step(problem, solver.start(problem, with_first_draw(level)), level)
 
 
 def each_seed(seed: int | Sequence[int], images: Sequence[int] | None, count: int) -> tuple[list[int], list[int]]:
     """The seed and the number of each image."""
-    one = isinstance(seed, int | np.integer)
+    one = not isinstance(seed, Sequence | np.ndarray)
     seeds: list[int] = [seed] * count if one else list(seed)  # type: ignore[arg-type, list-item]
     numbers = list(images) if images is not None else list(range(count)) if one else [0] * count
     for what, given in (("seed", seeds), ("images", numbers)):
         if len(given) != count:
             raise InputError(f"{what} names {len(given)} images but y holds {count}: give one number for each")
+    if one:
+        seed_of(SAMPLER, seed)  # type: ignore[arg-type]  # which an empty batch does not use
     return seeds, numbers
 
 
@@ -253,7 +263,7 @@ def as_list(value: Any) -> list:
 
 def misfit(problem: Problem, x: Tensor) -> Tensor:
     """|A(x) - y|^2 of each image, [B]."""
-    return (problem.operator.forward(x) - problem.y).abs().square().flatten(1).sum(1)
+    return sum_of_each((problem.A.forward(x) - problem.y).abs().square()).flatten()
 
 
 def restore(

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lmaps_fast.errors import InputError
 from lmaps_fast.levels import COLUMNS
 from lmaps_fast.operators import Operator
 from lmaps_fast.solvers import Level, Solver
@@ -15,14 +16,20 @@ from lmaps_fast.solvers import Level, Solver
 class Schedule:
     """The levels of one setting for all images, or of one for each; images may have different numbers of steps.
 
-    lengths: the steps of each, [1 or B]. total: the longest.
+    lengths: the steps of each, [1 or B]. total: the longest. Raises InputError for settings that cannot share a batch.
     """
 
     def __init__(self, solver: Solver, operator: Operator, settings: Sequence[Any]) -> None:
+        for name in solver.alike:
+            if len({getattr(each, name) for each in settings}) > 1:
+                raise InputError(
+                    f"{solver.name} takes one {name} for all images of a batch: give one, or restore them one after "
+                    f"the other"
+                )
         self.host = [steps_of(solver, operator, each) for each in settings]
         self.lengths = [len(steps) for steps in self.host]
         self.total = max(self.lengths)
-        found = dict.fromkeys(name for steps in self.host for name in steps[0])
+        found = tuple(self.host[0][0])
         # Those of the fused step come first, so that its rows are a part of these.
         first = COLUMNS if all(name in found for name in COLUMNS) else ()
         self.names = (*first, *(name for name in found if name not in first))

@@ -71,9 +71,10 @@ def with_first_draw(level: Level) -> Level:
 
 
 def chosen(tensor: Tensor, index: Tensor) -> Tensor:
-    """Some images of a state's tensor, in its memory layout."""
-    part = tensor[index]
-    return part if tensor.is_contiguous() else part.contiguous(memory_format=torch.channels_last)
+    """Some images of a state's tensor, with its strides: kernels go by them, also where an axis has one entry."""
+    shape = (len(index), *tensor.shape[1:])
+    part = torch.empty_strided(shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device)
+    return part.copy_(tensor[index])
 
 
 def of_all(level: Level) -> float | tuple[float, ...]:

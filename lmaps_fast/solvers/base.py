@@ -89,7 +89,7 @@ class Level:
     def add_normal(self, x: Tensor, sigma: Tensor, draw: int = 0) -> Tensor:
         """x + sigma eps, with one of the draws of this step. sigma: [1 or B, 1, ...]."""
         number = self.rows[:, self.names.index("draw")].long() + draw
-        return ops.add_normal(x, self.keys, number, sigma.flatten())
+        return ops.add_normal(x, self.keys, number, sigma.flatten().contiguous())
 
     def normal(self, like: Tensor, draw: int = 0) -> Tensor:
         """Standard normal numbers, with one of the draws of this step."""
@@ -112,7 +112,8 @@ class Solver:
 
     needs: which abilities of an operator it asks for, of which one is enough. differentiates: whether it asks for the
     denoiser's gradient. recordable: whether its step can be recorded in a CUDA graph. uses_noise: whether its
-    settings follow the noise of y. draws: how many draws of noise a step makes. Settings: a frozen dataclass.
+    settings follow the noise of y. draws: how many draws of noise a step makes. alike: which settings must be the same
+    for all images of a batch. Settings: a frozen dataclass.
     """
 
     name: ClassVar[str]
@@ -121,6 +122,7 @@ class Solver:
     recordable: ClassVar[bool] = True
     uses_noise: ClassVar[bool] = False
     draws: ClassVar[int] = 1
+    alike: ClassVar[tuple[str, ...]] = ()
     Settings: ClassVar[type]
 
     def __init__(self, operator: Operator, denoiser: Denoiser, backend: str | None = None) -> None:
@@ -198,3 +200,9 @@ def fitting(D: object, x: Tensor) -> Tensor:
         what = f"a tensor {list(D.shape)} on {D.device}" if isinstance(D, Tensor) else f"a {type(D).__name__}"
         raise InputError(f"the denoiser returned {what}: it must return a tensor {list(x.shape)} on {x.device}")
     return D.to(x.dtype).contiguous()
+
+
+def sum_of_each(v: Tensor) -> Tensor:
+    """The sum over each image, [B, 1, ...]. On a CPU image by image: the order of a sum depends on the batch there."""
+    sums = torch.stack([image.sum() for image in v]) if v.device.type == "cpu" else v.flatten(1).sum(1)
+    return sums.view(-1, *[1] * (v.dim() - 1))

@@ -99,6 +99,7 @@ class DAPS(Solver):
     name = "daps"
     recordable = False
     draws = 1_000_000  # of a step: more than any number of inner steps
+    alike = ("method", "ode_steps")
     Settings = DAPSSettings
 
     @classmethod
@@ -132,11 +133,8 @@ class DAPS(Solver):
 
     def step(self, problem: Problem, state: State, level: Level) -> State:
         x0hat = self.probability_flow(state.x, level)
-        methods, K = level.on_host("method"), level.on_host("K")
-        if len(set(methods)) > 1 or len(set(K)) > 1:
-            raise InputError("daps samples all images by one method in as many steps: give one method and inner_steps")
-        sample = (self.langevin, self.hmc, self.exact)[int(methods[0])]
-        x0 = sample(problem, x0hat, level, int(K[0]))
+        sample = (self.langevin, self.hmc, self.exact)[int(level.on_host("method")[0])]
+        x0 = sample(problem, x0hat, level)
         return State(x0 if level.last else level.add_normal(x0, level.sigma_next, self.draws - 1), x0)
 
     def probability_flow(self, x: Tensor, level: Level) -> Tensor:
@@ -148,41 +146,49 @@ class DAPS(Solver):
 
     def score(self, problem: Problem, x: Tensor, x0hat: Tensor, level: Level) -> Tensor:
         """The gradient of log p(x0 | x_t, y) at x0 = x."""
-        return (x0hat - x) / level.sigma**2 - level.weight * problem.operator.gradient(x, problem.y)
+        return (x0hat - x) / level.sigma**2 - level.weight * problem.A.gradient(x, problem.y)
 
-    def langevin(self, problem: Problem, x0hat: Tensor, level: Level, K: int) -> Tensor:
+    def langevin(self, problem: Problem, x0hat: Tensor, level: Level) -> Tensor:
         """x <- x + eta score + sqrt(2 eta) eps, K times from x0hat."""
         x = x0hat
-        for k in range(K):
-            x = level.add_normal(x + level.eta * self.score(problem, x, x0hat, level), (2 * level.eta).sqrt(), k)
+        for k in range(most_steps(level)):
+            following = x + level.eta * self.score(problem, x, x0hat, level)
+            x = torch.where(k < level.K, level.add_normal(following, (2 * level.eta).sqrt(), k), x)
         return x
 
-    def hmc(self, problem: Problem, x0hat: Tensor, level: Level, K: int) -> Tensor:
+    def hmc(self, problem: Problem, x0hat: Tensor, level: Level) -> Tensor:
         """v <- m v + sqrt(eta) score + sqrt(2 (1 - m)) eps, x <- x + sqrt(eta) v, K times from x0hat, v ~ N(0, I)."""
         momentum, step = level.momentum, level.eta.sqrt()
         x, v = x0hat, level.normal(x0hat)
-        for k in range(K):
+        for k in range(most_steps(level)):
             v = momentum * v + step * self.score(problem, x, x0hat, level)
             v = level.add_normal(v, (2 * (1 - momentum)).sqrt(), 1 + k)
-            x = x + step * v
+            x = torch.where(k < level.K, x + step * v, x)
         return x
 
-    def exact(self, problem: Problem, x0hat: Tensor, level: Level, K: int) -> Tensor:
+    def exact(self, problem: Problem, x0hat: Tensor, level: Level) -> Tensor:
         """What `langevin` draws from, at once: per eigenvalue s of A^T A, with h = c s / tau^2 + 1 / sigma^2, a normal
         of mean x0hat + phi(h) c (A^T y - s x0hat) / tau^2, phi(h) = (1 - (1 - eta h)^K) / h, and of variance
         2 (1 - (1 - eta h)^{2K}) / (h (2 - eta h)) = 2 phi(h (2 - eta h))."""
-        A, u = problem.operator, problem.operator.spectrum(x0hat)
-        eta, weight, prior = (of_coefficients(v, u) for v in (level.eta, level.weight, level.sigma**-2))
-        zero, one, steps = torch.zeros_like(eta), torch.ones_like(eta), torch.full_like(eta, K)
-        filter_ = WeightTable(torch.stack([v.flatten().double() for v in (zero, one, eta, steps)], 1), K)
+        A = problem.A
+        u = A.spectrum(x0hat)
+        eta, weight, prior, K = (of_coefficients(v, u) for v in (level.eta, level.weight, level.sigma**-2, level.K))
+        zero, one = torch.zeros_like(eta), torch.ones_like(eta)
+        rows = torch.stack([v.flatten().double() for v in (zero, one, eta, K)], 1)
+        filter_ = WeightTable(rows, most_steps(level))
 
         def deviation(h: Tensor) -> Tensor:
             return (2 * phi(h * (2 - eta * h), filter_)).sqrt()
 
         # Directions of eigenvalue 0 may be missing in the spectrum: they have the noise of h = 1 / sigma^2.
-        s = along(A.spectrum_s, u)
+        s = along(problem.operator.spectrum_s, u)
         h, base = weight * s + prior, deviation(prior)
         eps = level.normal(x0hat)
-        mean = phi(h, filter_) * weight * (A.precompute(problem.y) - s * u)
+        mean = phi(h, filter_) * weight * (problem.precomputed - s * u)
         rest = (deviation(h) - base) * A.spectrum(eps)
         return x0hat + base.view_as(level.eta) * eps + A.from_spectrum(mean + rest)
+
+
+def most_steps(level: Level) -> int:
+    """The largest K of a batch."""
+    return int(max(level.on_host("K")))

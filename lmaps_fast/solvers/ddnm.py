@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from lmaps_fast.local_map import Problem
 from lmaps_fast.operators import Operator
-from lmaps_fast.solvers.base import Level, State
-from lmaps_fast.solvers.ddpm import DDPMSettings, DDPMSolver, coefficients, of_coefficients
+from lmaps_fast.solvers.base import Level
+from lmaps_fast.solvers.ddpm import DDPMSettings, DDPMSolver, MeasuredState, coefficients, of_coefficients
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,13 @@ class DDNM(DDPMSolver):
     ) -> dict:
         return {**super().columns(operator, settings, sigma, sigma_next, share), "eta": settings.eta}
 
-    def step(self, problem: Problem, state: State, level: Level) -> State:
-        V, Vt, x = problem.operator.from_eigenbasis, problem.operator.to_eigenbasis, state.x
-        y_bar, std, measured = coefficients(problem.operator, problem.y, level.sigma_y)
+    def start(self, problem: Problem, level: Level) -> MeasuredState:
+        x = super().start(problem, level).x
+        return MeasuredState(x, x, *coefficients(problem, level.sigma_y))
+
+    def step(self, problem: Problem, state: MeasuredState, level: Level) -> MeasuredState:
+        V, Vt = problem.A.from_eigenbasis, problem.A.to_eigenbasis
+        x, _, y_bar, std, measured = state
         D = self.denoise(x, level)
         kept = (1 - level.eta**2).sqrt()
         kept_bar, next_bar, eta_bar = (of_coefficients(v, y_bar) for v in (kept, level.sigma_next, level.eta))
@@ -50,4 +54,4 @@ class DDNM(DDPMSolver):
         eps_bar, gamma = Vt(eps), (next_bar**2 - std**2).clamp(min=0).sqrt()
         added = (eta_bar * next_bar * Vt(fresh)).where(unsure, gamma * eps_bar)
         x_next = x0 + level.sigma_next * eps + V((added - next_bar * eps_bar).where(measured, 0))
-        return State(x0 if level.last else x_next, x0)
+        return MeasuredState(x0 if level.last else x_next, x0, y_bar, std, measured)

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from lmaps_fast.errors import InputError
 from lmaps_fast.levels import ddpm_levels
+from lmaps_fast.local_map import Problem
 from lmaps_fast.operators import Operator
-from lmaps_fast.operators.structures import Spectral
 from lmaps_fast.operators.structures.spectral import along
 from lmaps_fast.presets import whole
 from lmaps_fast.solvers.base import Solver
@@ -65,26 +65,26 @@ class DDPMSolver(Solver):
         return {"sigma_y": max(sigma_y, self.least_noise)}
 
 
-class Coefficients(NamedTuple):
-    """A measurement in the eigenbasis of A^T A: y_bar = U^T y / s, its noise std = sigma_y / s, and where A measures
-    at all. Singular values s that rounding makes unreadable count as 0."""
+class MeasuredState(NamedTuple):
+    """x at the next noise level, the estimate x0, and the measurement's `coefficients`, [B, ..., *coefficients]."""
 
+    x: Tensor
+    x0: Tensor
     y_bar: Tensor
     std: Tensor
     measured: Tensor
 
-    def surer(self, sigma: Tensor) -> Tensor:
-        """Where the measurement is less noisy than an image with noise sigma."""
-        return self.measured & (self.std <= sigma)
 
-
-def coefficients(operator: Spectral, y: Tensor, sigma_y: Tensor) -> Coefficients:
-    s = operator.singular_values
+def coefficients(problem: Problem, sigma_y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """A measurement in the eigenbasis of A^T A: y_bar = U^T y / s, its noise std = sigma_y / s, and where A measures
+    at all, three tensors of one shape. Singular values s that rounding makes unreadable count as 0."""
+    s = problem.operator.singular_values
     largest = s.flatten(1).amax(1).view(-1, *[1] * (s.dim() - 1))
     measured = s > torch.finfo(s.dtype).eps ** 0.5 * largest
-    u = operator.measured_coefficients(y)
+    u = problem.A.measured_coefficients(problem.y)
     s, measured = along(s.where(measured, 1), u), along(measured, u)
-    return Coefficients(u / s, of_coefficients(sigma_y, u) / s, measured)
+    std = of_coefficients(sigma_y, u) / s
+    return u / s, std.expand_as(u).contiguous(), measured.expand_as(u).contiguous()
 
 
 def of_coefficients(column: Tensor, u: Tensor) -> Tensor:

@@ -2,14 +2,13 @@
 x = x0 + sigma eps."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from torch import Tensor
+import torch
 
 from lmaps_fast.local_map import Problem
 from lmaps_fast.operators import Operator
 from lmaps_fast.solvers.base import Level
-from lmaps_fast.solvers.ddpm import Coefficients, DDPMSettings, DDPMSolver, coefficients, of_coefficients
+from lmaps_fast.solvers.ddpm import DDPMSettings, DDPMSolver, MeasuredState, coefficients, of_coefficients
 
 
 @dataclass(frozen=True)
@@ -20,16 +19,6 @@ class DDRMSettings(DDPMSettings):
     steps: int = 20
     eta: float = 0.85
     eta_b: float = 1.0
-
-
-class DDRMState(NamedTuple):
-    """x at the next noise level, the estimate x0, and the measurement's coefficients."""
-
-    x: Tensor
-    x0: Tensor
-    y_bar: Tensor
-    std: Tensor
-    measured: Tensor
 
 
 class DDRM(DDPMSolver):
@@ -45,21 +34,20 @@ class DDRM(DDPMSolver):
         shares = {"eta": settings.eta, "eta_b": settings.eta_b}
         return {**super().columns(operator, settings, sigma, sigma_next, share), **shares}
 
-    def start(self, problem: Problem, level: Level) -> DDRMState:
+    def start(self, problem: Problem, level: Level) -> MeasuredState:
         """x_T: y_bar where the measurement is surer than the first x, with what its noise std leaves of that of x,
         sqrt(sigma^2 - std^2); the first guess and all the noise elsewhere."""
-        V, Vt, guess = problem.operator.from_eigenbasis, problem.operator.to_eigenbasis, problem.guess
-        data = coefficients(problem.operator, problem.y, level.sigma_y)
-        sigma = of_coefficients(level.sigma, data.y_bar)
-        surer = data.surer(sigma)
-        x = level.add_normal(guess + V((data.y_bar - Vt(guess)).where(surer, 0)), level.sigma)
-        shrink = (1 - (data.std / sigma) ** 2).clamp(min=0).sqrt() - 1
-        x = x + V((shrink * (Vt(x) - data.y_bar)).where(surer, 0))
-        y_bar, std, measured = (part.expand_as(data.y_bar).contiguous() for part in data)
-        return DDRMState(x, x, y_bar, std, measured)
+        V, Vt, guess = problem.A.from_eigenbasis, problem.A.to_eigenbasis, problem.guess
+        y_bar, std, measured = coefficients(problem, level.sigma_y)
+        sigma = of_coefficients(level.sigma, y_bar)
+        surer = measured & (std <= sigma)
+        x = level.add_normal(guess + V((y_bar - Vt(guess)).where(surer, 0)), level.sigma)
+        shrink = (1 - (std / sigma) ** 2).clamp(min=0).sqrt() - 1
+        x = x + V((shrink * (Vt(x) - y_bar)).where(surer, 0))
+        return MeasuredState(x, x, y_bar, std, measured)
 
-    def step(self, problem: Problem, state: DDRMState, level: Level) -> DDRMState:
-        V, Vt = problem.operator.from_eigenbasis, problem.operator.to_eigenbasis
+    def step(self, problem: Problem, state: MeasuredState, level: Level) -> MeasuredState:
+        V, Vt = problem.A.from_eigenbasis, problem.A.to_eigenbasis
         x, _, y_bar, std, measured = state
         D, eps = self.denoise(x, level), level.normal(x)
         kept = level.sigma_next * (1 - level.eta**2).sqrt()
@@ -73,7 +61,4 @@ class DDRM(DDPMSolver):
         sure = sure + (sigma_next**2 - (eta_b * std) ** 2).clamp(min=0).sqrt() * eps_bar
         change = sure.where(sigma_next >= std, unsure) - x_bar
         x_next = x_next + V(change.where(measured, 0))
-        return DDRMState(x_next, x_next if level.last else D, y_bar, std, measured)
-
-
-__all__ = ["DDRM", "Coefficients", "DDRMSettings"]
+        return MeasuredState(x_next, torch.where(level.sigma_next > 0, D, x_next), y_bar, std, measured)

@@ -9,7 +9,7 @@ from torch import Tensor
 from lmaps_fast.errors import InputError
 from lmaps_fast.local_map import Problem
 from lmaps_fast.operators import Operator
-from lmaps_fast.solvers.base import Level, State
+from lmaps_fast.solvers.base import Level, State, sum_of_each
 from lmaps_fast.solvers.ddpm import DDPMSettings, DDPMSolver
 from lmaps_fast.solvers.published import with_settings_for
 from lmaps_fast.solvers.renoise import renoise, shares
@@ -18,13 +18,15 @@ from lmaps_fast.solvers.renoise import renoise, shares
 @dataclass(frozen=True)
 class DPSSettings(DDPMSettings):
     """Those of the paper: 1000 steps (network calls, each with its gradient); scale, zeta' of the paper: the step size
-    of the guidance. sigma_y has no effect."""
+    of the guidance. There is no sigma_y."""
 
     steps: int = 1000
     scale: float = 0.3
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.sigma_y is not None:
+            raise InputError("dps does not use the noise of y: leave sigma_y out")
         if not 0 <= self.scale < math.inf:
             raise InputError(f"scale must be finite and not negative, not {self.scale}")
 
@@ -61,13 +63,13 @@ class DPS(DDPMSolver):
     def step(self, problem: Problem, state: State, level: Level) -> State:
         x0, gradient = self.guided(problem, state.x, level)
         x = renoise(state.x, x0, level) - level.scale * gradient
-        return State(x, x if level.last else x0)  # the last iterate is guided too
+        return State(x, torch.where(level.sigma_next > 0, x0, x))  # the last iterate is guided too
 
     def guided(self, problem: Problem, x: Tensor, level: Level) -> tuple[Tensor, Tensor]:
         """x0 = D(x, sigma) in [-1, 1], and the gradient of |y - A(x0)|_2 with respect to x, both like x."""
         D, vjp = self.with_vjp(x, level)
         x0 = D.clamp(-1, 1)
-        misfit = (problem.operator.forward(x0) - problem.y).abs().flatten(1).norm(dim=1)
+        misfit = sum_of_each((problem.A.forward(x0) - problem.y).abs().square()).sqrt()
         norm = misfit.clamp(min=torch.finfo(x.dtype).tiny).view(-1, *[1] * (x.dim() - 1))
-        gradient = problem.operator.gradient(x0, problem.y) / norm
+        gradient = problem.A.gradient(x0, problem.y) / norm
         return x0, vjp(gradient * (x0 == D))  # the clamp stops it elsewhere

@@ -1,4 +1,4 @@
-"""Local MAP Sampling (Zhang, Brekelmans, Ver Steeg, arXiv 2510.07343), Eq. 8b and 13."""
+"""Local MAP Sampling (Zhang, Brekelmans, Ver Steeg, 2025, https://arxiv.org/abs/2510.07343), Eq. 8b and 13."""
 
 from typing import NamedTuple
 
@@ -54,7 +54,9 @@ class LMAPS(Solver):
         return preset(task, "paper")
 
     def check(self, operator: Operator, settings: Preset) -> None:
-        check_convergence(operator, [settings.weights(sigma) for sigma in self.sigmas(settings)[:-1]])
+        sigmas = self.sigmas(settings)
+        for sigma in (sigmas[0], sigmas[-2]):  # lam, and with it the curvature, moves one way from step to step
+            check_convergence(operator, settings.weights(sigma))
 
     def sigmas(self, settings: Preset) -> list[float]:
         return polynomial(settings.steps, settings.sigma_max, settings.sigma_min)

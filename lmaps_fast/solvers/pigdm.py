@@ -44,7 +44,7 @@ class PiGDM(DDPMSolver):
 
     def guidance(self, problem: Problem, D: Tensor, level: Level) -> Tensor:
         if "prox" not in problem.operator.can:
-            return problem.operator.pinv(problem.data) - problem.operator.pinv(problem.operator.forward(D))
+            return problem.A.pinv(problem.precomputed) - problem.A.pinv(problem.A.forward(D))
         r2 = level.sigma**2 / (1 + level.sigma**2)
         return problem.prox(D, r2 / level.sigma_y**2) - D
 

@@ -10,7 +10,7 @@ from lmaps_fast.errors import InputError
 from lmaps_fast.local_map import Problem
 from lmaps_fast.operators import Operator
 from lmaps_fast.presets import whole
-from lmaps_fast.solvers.base import Level, State
+from lmaps_fast.solvers.base import Level, State, sum_of_each
 from lmaps_fast.solvers.ddpm import DDPMSettings, DDPMSolver
 from lmaps_fast.solvers.published import with_settings_for
 
@@ -63,7 +63,7 @@ class SITCOM(DDPMSolver):
     def step(self, problem: Problem, state: State, level: Level) -> State:
         x0 = self.fit(problem, state.x, level)
         if any(level.on_host("project")):
-            projected = (x0 - problem.operator.gradient(x0, problem.y)).clamp(-1, 1)
+            projected = (x0 - problem.A.gradient(x0, problem.y)).clamp(-1, 1)
             x0 = torch.where(level.project > 0, projected, x0)
         return State(x0 if level.last else level.add_normal(x0, level.sigma_next), x0)
 
@@ -81,11 +81,11 @@ class SITCOM(DDPMSolver):
         for k in range(1, int(max(most))):
             D, vjp = self.with_vjp(z / a, level)
             x0 = D.clamp(-1, 1)
-            loss = (problem.operator.forward(x0) - problem.y).abs().square().flatten(1).sum(1)
+            loss = sum_of_each((problem.A.forward(x0) - problem.y).abs().square())
             unfit = (loss.view(-1, *[1] * (z.dim() - 1)) >= tolerance) & (k < level.inner_steps)
             if not unfit.any():
                 return x0
-            g = vjp(2 / a * problem.operator.gradient(x0, problem.y) * (x0 == D))  # the clamp stops it elsewhere
+            g = vjp(2 / a * problem.A.gradient(x0, problem.y) * (x0 == D))  # the clamp stops it elsewhere
             m, v = torch.lerp(m, g, 1 - BETA1), torch.lerp(v, g.square(), 1 - BETA2)
             mhat, vhat = m / (1 - BETA1**k), v / (1 - BETA2**k)
             z = torch.where(unfit, z - level.lr * mhat / (vhat.sqrt() + EPSILON), z)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lmaps_fast.errors import InputError
 from lmaps_fast.local_map import Problem
 from lmaps_fast.operators import Operator
-from lmaps_fast.solvers.base import Level, State
+from lmaps_fast.presets import whole
+from lmaps_fast.solvers.base import Level, State, sum_of_each
 from lmaps_fast.solvers.ddpm import LEAST_NOISE, DDPMSettings, DDPMSolver, ancestral_shares, of_coefficients
 from lmaps_fast.solvers.renoise import renoise
 
@@ -26,8 +26,7 @@ class TMPDSettings(DDPMSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.cg_steps < 0:
-            raise InputError(f"cg_steps must not be negative, not {self.cg_steps}")
+        whole("cg_steps", self.cg_steps, least=0)
 
 
 class TMPD(DDPMSolver):
@@ -40,6 +39,7 @@ class TMPD(DDPMSolver):
     recordable = False
     Settings = TMPDSettings
     least_noise = LEAST_NOISE
+    alike = ("cg_steps",)
 
     def columns(
         self, operator: Operator, settings: TMPDSettings, sigma: float, sigma_next: float, share: float
@@ -48,20 +48,18 @@ class TMPD(DDPMSolver):
         return {**super().columns(operator, settings, sigma, sigma_next, share), **of_level}
 
     def step(self, problem: Problem, state: State, level: Level) -> State:
-        A, At = problem.operator.linear, problem.operator.adjoint
+        A, At = problem.A.linear, problem.A.adjoint
         D, vjp = self.with_vjp(state.x, level)
-        r = problem.y - problem.operator.forward(D)
+        r = problem.y - problem.A.forward(D)
         variance = of_coefficients(level.sigma_y**2, r)
 
         def covariance(v: Tensor) -> Tensor:
             """(A C A^T + sigma_y^2 I) v, the same gradient kept for the next."""
             return A(level.sigma**2 * vjp(At(v), keep=True)) + variance * v
 
-        cg_steps = level.on_host("cg_steps")
-        if len(set(cg_steps)) > 1:
-            raise InputError("tmpd takes as many steps of conjugate gradients for all images: give one cg_steps")
-        if cg_steps[0]:
-            solved = conjugate_gradients(covariance, r, int(cg_steps[0]))
+        cg_steps = int(level.on_host("cg_steps")[0])
+        if cg_steps:
+            solved = conjugate_gradients(covariance, r, cg_steps)
         else:
             solved = r / torch.maximum(covariance(torch.ones_like(r)), variance)
         x0 = D + level.sigma**2 * vjp(At(solved))
@@ -70,17 +68,13 @@ class TMPD(DDPMSolver):
 
 def conjugate_gradients(M: Callable[[Tensor], Tensor], b: Tensor, steps: int) -> Tensor:
     """M^{-1} b for each of a batch, b: [B, ...] and M symmetric and positive."""
-
-    def dot(u: Tensor, v: Tensor) -> Tensor:
-        return (u * v).flatten(1).sum(1).view(-1, *[1] * (u.dim() - 1))
-
     tiny = torch.finfo(b.dtype).tiny  # 0 / tiny where an image is solved before the others
     v, r, p = torch.zeros_like(b), b, b
-    rr = dot(r, r)
+    rr = sum_of_each(r * r)
     for _ in range(steps):
         Mp = M(p)
-        alpha = rr / dot(p, Mp).clamp(min=tiny)
+        alpha = rr / sum_of_each(p * Mp).clamp(min=tiny)
         v, r = v + alpha * p, r - alpha * Mp
-        before, rr = rr, dot(r, r)
+        before, rr = rr, sum_of_each(r * r)
         p = r + rr / before.clamp(min=tiny) * p
     return v

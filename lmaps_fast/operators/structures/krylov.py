@@ -40,8 +40,6 @@ class Krylov(Linear):
     collapses = True
     recordable = False
     tolerance = 1e-3
-    _recurrence: "Recurrence | None" = None
-
     def normal(self, v: Tensor) -> Tensor:
         """A^T A v, [B, C, H, W]."""
         return self.adjoint(self.linear(v))
@@ -49,9 +47,7 @@ class Krylov(Linear):
     def largest_eigenvalues(self) -> list[float]:
         largest = []
         for n in range(self.batch):
-            one = self.image(n)
-            one._recurrence = one._recurrence or one._lanczos(FIRST_TERMS)
-            largest.append(one._recurrence.s.max().item())
+            largest.append(self.image(n)._recurrence(FIRST_TERMS).s.max().item())
         return largest
 
     def local_map(self, D: Tensor, y: Tensor, weights: AnyWeights) -> Tensor:
@@ -90,10 +86,10 @@ class Krylov(Linear):
         return x
 
     def _expand(self, function: Callable[[Tensor], Tensor], most: float) -> tuple["Recurrence", list[float]]:
-        """The recurrence, and as many coefficients of the function as the tolerance asks for."""
-        r = self._recurrence or self._lanczos(FIRST_TERMS)
+        """The recurrence, and as many coefficients of the function as the tolerance asks for. It is sought from the
+        shortest on, whatever was needed before, so that a result does not depend on the calls before."""
+        r = self._recurrence(FIRST_TERMS)
         while True:
-            self._recurrence = r
             coefficients = r.vectors @ (function(r.s) * r.vectors[0])
             tail = coefficients.square().flip(0).cumsum(0).flip(0).sqrt()
             needed = max(1, int((tail > self.tolerance / MARGIN * tail[0]).sum()))
@@ -108,7 +104,14 @@ class Krylov(Linear):
                     stacklevel=2,
                 )
                 return r, coefficients[:needed].tolist()
-            r = self._lanczos(2 * len(r.s))
+            r = self._recurrence(2 * len(r.s))
+
+    def _recurrence(self, terms: int) -> "Recurrence":
+        """That of so many terms, worked out once."""
+        known = vars(self).setdefault("_recurrences", {})
+        if terms not in known:
+            known[terms] = self._lanczos(terms)
+        return known[terms]
 
     @torch.no_grad()
     def _lanczos(self, terms: int) -> "Recurrence":

@@ -4,10 +4,12 @@ import math
 
 import pytest
 import torch
+from solver_runs import Draws
 
 import lmaps_fast as lf
-from lmaps_fast import renoise
-from lmaps_fast.renoise import SAMPLER, Noise
+from lmaps_fast.noise import SAMPLER, keys, seed_of
+from lmaps_fast.solvers import Level
+from lmaps_fast.solvers.renoise import renoise, shares
 
 BACKENDS = ("cpu", "torch")
 
@@ -39,7 +41,7 @@ def test_numbers_are_standard_normal_and_independent():
     """Kolmogorov-Smirnov and correlations; each assertion is false for about one seed in a thousand."""
     from scipy.stats import kstest
 
-    noise = Noise(SAMPLER, 0, range(2), (3, 128, 128))
+    noise = Draws(range(2), (3, 128, 128), dtype=torch.float32)
     draws = [noise() for _ in range(4)]
     numbers = torch.stack(draws).double()
     n = numbers.numel()
@@ -56,22 +58,38 @@ def test_numbers_are_standard_normal_and_independent():
 
 
 def test_complex_noise_has_its_level_in_modulus():
-    z = Noise(SAMPLER, 1, [0], (200, 200), torch.complex64)()
+    z = Draws([0], (200, 200), seed=1, dtype=torch.complex64)()
     assert z.abs().square().mean().item() == pytest.approx(1, abs=0.02)
     assert (z.real * z.imag).mean().abs() < 0.01
+
+
+def level_of(sigma, following, rho, like):
+    keep, noise = shares(sigma, following, rho)
+    row = {"draw": 0.0, "keep": keep, "noise": noise}
+    rows = torch.tensor([list(row.values())], dtype=torch.float64)
+    return Level(tuple(row), rows, keys(SAMPLER, 3, [0]), [row], like, last=following == 0)
 
 
 def test_renoise_is_eq_8b():
     x, x0 = torch.randn(1, 3, 16, 16, dtype=torch.float64), torch.randn(1, 3, 16, 16, dtype=torch.float64)
     sigma, following = 2.0, 0.5
     for rho in (0.0, 0.6, 1.0):
-        eps = Noise(SAMPLER, 3, [0], x.shape[1:], torch.float64)()
+        eps = Draws([0], x.shape[1:], seed=3)()
         expected = x0 + following * (math.sqrt(1 - rho**2) * (x - x0) / sigma + rho * eps)
-        result = renoise.renoise(x, x0, sigma, following, rho, Noise(SAMPLER, 3, [0], x.shape[1:]))
+        result = renoise(x, x0, level_of(sigma, following, rho, x))
         torch.testing.assert_close(result, expected, rtol=1e-12, atol=1e-12)
-    assert renoise.renoise(x, x0, sigma, 0.0, 1.0, Noise(SAMPLER, 3, [0], x.shape[1:])) is x0
+    assert renoise(x, x0, level_of(sigma, 0.0, 1.0, x)) is x0
 
 
 def test_keys_that_do_not_fit():
     with pytest.raises(lf.InputError, match=r"keys are torch.int64 \[1\] on cpu but x holds 2 images"):
         lf.ops.add_normal(torch.zeros(2, 5), torch.tensor([1]), 0, 1.0, backend="cpu")
+
+
+def test_keys_are_functions_of_purpose_seed_and_image():
+    """Those of the first release, so that a seed keeps its images."""
+    assert keys(SAMPLER, 3, [0, 7]).tolist() == [seed_of(SAMPLER, 3, 0), seed_of(SAMPLER, 3, 7)]
+    assert len({seed_of(purpose, seed, image) for purpose in range(4) for seed in range(3) for image in range(3)}) == 36
+    for bad in (-1, 1.5, True, "1", None):
+        with pytest.raises(lf.InputError, match="seed must be a whole number, at least 0"):
+            seed_of(SAMPLER, bad)
