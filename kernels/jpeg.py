@@ -172,9 +172,8 @@ def offsets(row, column, height, width, WIDE: tl.constexpr):
 
 
 @triton.jit
-def step_of_pixel(out, y, here, within, D, decoded, weights):
+def step_of_pixel(out, y, here, within, D, decoded, lam, c, lr):
     x, offset = tl.load(out + here, within), number(0.5 / 127.5, D)
-    lam, c, lr = entry(weights, 0, D), entry(weights, 1, D), entry(weights, 2, D)
     x -= lr * (lam * (x - D) + c * (decoded + offset - tl.load(y + here, within)))
     tl.store(out + here, x, within)
 
@@ -199,21 +198,22 @@ def map_mcus(
             tl.store(out + at + plane, D_1, exists)
             tl.store(out + at + 2 * plane, D_2, exists)
         tl.store(out + at, D_0, exists)
+        lam, c, lr = entry(weights, 0, D_0), entry(weights, 1, D_0), entry(weights, 2, D_0)
         for _ in range(steps_of(weights)):
             tl.debug_barrier()
             luma = luma_of(out, repeated, plane, there, MATRICES, CHANNELS)
             if CHANNELS == 1:
                 luma = quantized(luma, tables, forward, inverse)
                 tl.debug_barrier()
-                step_of_pixel(out, y, at, exists, D_0, luma, weights)
+                step_of_pixel(out, y, at, exists, D_0, luma, lam, c, lr)
             else:
                 chroma = chroma_of(out, repeated, plane, there, MATRICES, AVERAGE, SUB_H, SUB_W)
                 luma = quantized(luma, tables, forward, inverse)
                 blue, red = pixels_of(quantized(chroma, tables + 64, forward, inverse), SUB_H, SUB_W)
                 tl.debug_barrier()
-                step_of_pixel(out, y, at, exists, D_0, mix(MATRICES, 3, luma, blue, red), weights)
-                step_of_pixel(out, y, at + plane, exists, D_1, mix(MATRICES, 4, luma, blue, red), weights)
-                step_of_pixel(out, y, at + 2 * plane, exists, D_2, mix(MATRICES, 5, luma, blue, red), weights)
+                step_of_pixel(out, y, at, exists, D_0, mix(MATRICES, 3, luma, blue, red), lam, c, lr)
+                step_of_pixel(out, y, at + plane, exists, D_1, mix(MATRICES, 4, luma, blue, red), lam, c, lr)
+                step_of_pixel(out, y, at + 2 * plane, exists, D_2, mix(MATRICES, 5, luma, blue, red), lam, c, lr)
     else:
         luma = change(
             luma_of(D, at, plane, exists, MATRICES, CHANNELS), luma_of(y, at, plane, exists, MATRICES, CHANNELS),

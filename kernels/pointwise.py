@@ -55,7 +55,7 @@ def spectral(D, b, s, weights, BITS: tl.constexpr):
 def clip(D, y, parameters, weights):
     # parameters: gain, slope inside, slope outside.
     # v <- keep v + prior v_D - slope (clip(v) - y) with v = gain x; a slope holds lr c gain
-    keep, prior, _ = shares(weights, D)
+    keep, prior, _data = shares(weights, D)
     gain, steps = tl.load(parameters), steps_of(weights)
     slope = tl.load(weights + 2) * tl.load(weights + 1) * gain
     inside = (slope * tl.load(parameters + 1)).to(D.dtype)

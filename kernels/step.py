@@ -104,18 +104,15 @@ def jpeg_step_kernel(
     level_row = levels + image % level_rows * COLUMNS
     at, repeated, plane = offsets(row, column, height, width, WIDE)
     first = image.to(tl.int64) * CHANNELS * plane
-    x, x0, network_input, y = x + first, x0 + first, network_input + first, y + first
-    if F is not None:
-        F += first
     exists = (there & (row < height) & (column < width)) if BORDER else there
-    for channel in tl.static_range(CHANNELS):
+    for channel in range(CHANNELS):
         here = at + channel * plane
         place = network_place(here, CHANNELS, plane, CHANNELS_LAST)
-        tl.store(x0 + here, denoised(x, F, here, place, exists, level_row), exists)
+        tl.store(x0 + first + here, denoised(x, F, first + here, first + place, exists, level_row), exists)
     tl.debug_barrier()
     map_mcus(
-        x0, x0, y, at, repeated, plane, there, exists, cut, tables + image % rows * 128, level_row,
-        MATRICES, CHANNELS, SUB_H, SUB_W, AVERAGE,
+        x0 + first, x0 + first, y + first, at, repeated, plane, there, exists, cut,
+        tables + image % rows * 128, level_row, MATRICES, CHANNELS, SUB_H, SUB_W, AVERAGE,
     )  # fmt: skip
     tl.debug_barrier()
     for channel in range(CHANNELS):
@@ -124,8 +121,8 @@ def jpeg_step_kernel(
         eps = tl.zeros(here.shape, tl.float32)
         if level(level_row, 7) != 0:
             eps = normal_at(tl.load(keys + image), tl.load(level_row + 9).to(tl.int64), here)
-        x0_i = tl.load(x0 + here, exists)
-        write(x, x0, network_input, here, place, exists, x0_i, eps, level_row)
+        x0_i = tl.load(x0 + first + here, exists)
+        write(x + first, x0 + first, network_input + first, here, place, exists, x0_i, eps, level_row)
 
 
 def step(
