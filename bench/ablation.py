@@ -194,7 +194,8 @@ def run(arguments: argparse.Namespace) -> None:
         if arguments.only != "grid":
             total = arguments.rounds * len(PUBLISHED) * len(chosen) * len(FORMS) * len(photos)
             with tqdm(total=total, desc=f"{task}, at most", unit="run", leave=False, disable=None) as bar:
-                rows = efficiency(operator, prior, photos, chosen, arguments.rounds, arguments.most_steps, bar.update)
+                limits = {"rounds": arguments.rounds, "most_steps": arguments.most_steps}
+                rows = efficiency(operator, prior, photos, chosen, callback=bar.update, **limits)
             result["table"][task] = rows
             save(arguments.json, result)
             print(f"\n{task}\n\n{table(rows, len(photos))}", flush=True)

@@ -147,7 +147,7 @@ def cuda_kernels(extension: Path) -> list[Kernel]:
             r"EIATTR_MAX_THREADS\s+Format:\s*\w+\s+Value:\s*(\w+) (\w+) (\w+)", information[capability, name]
         )
         threads = math.prod(int(n, 16) for n in bounds.groups()) if bounds else 0
-        kernels.append(Kernel(names[name], capability, threads, registers, shared, local, spills))
+        kernels.append(Kernel(names[name], capability, threads, registers, shared, local=local, spills=spills))
     return sorted(kernels, key=lambda kernel: (kernel.name, kernel.capability))
 
 
@@ -162,5 +162,6 @@ def triton_kernels(capabilities: Sequence[int], quick: bool = False) -> list[Ker
             path.write_bytes(binary.cubin)
             ((registers, shared, local, spills),) = _read(path, binary.capability).values()
             shared += binary.shared
-            kernels.append(Kernel(binary.name, binary.capability, binary.threads, registers, shared, local, spills))
+            used = {"registers": registers, "shared": shared, "local": local, "spills": spills}
+            kernels.append(Kernel(binary.name, binary.capability, binary.threads, **used))
     return sorted(kernels, key=lambda kernel: (kernel.name, kernel.capability))

@@ -177,11 +177,18 @@ def test_public_functions_tell_of_every_argument(function):
             assert parameter.name in text, f"its Args block lacks {parameter.name}"
 
 
+# Of these each argument is one more of the same.
+LISTS = {"Sequential", "Options", "ignore_patterns"}
+
+
 def test_nobody_passes_more_than_six_arguments_by_position():
+    """What Triton compiles, and its launch, have no names for pointers."""
     found = []
-    for folder in (ROOT, ROOT.parent / "kernels", ROOT.parent / "bench"):
-        for path in folder.rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.Call) and len(node.args) > 6 and not isinstance(node.func, ast.Subscript):
-                    found.append(f"{path.name}:{node.lineno}")
+    for path in [*ROOT.rglob("*.py"), *(Path(__file__).parents[1] / "bench").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or isinstance(node.func, ast.Subscript):
+                continue
+            called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            if len(node.args) > 6 and called not in LISTS and "kernel" not in path.name:
+                found.append(f"{path.name}:{node.lineno}")
     assert found == []

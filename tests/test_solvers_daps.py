@@ -6,7 +6,6 @@ from itertools import pairwise
 import pytest
 import torch
 from conftest import COLLAPSED, photo_like
-
 from solver_runs import Draws, gaussian_prior, level_of, run
 
 import lmaps_fast as lf

@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 from conftest import photo_like
-
 from solver_runs import Draws, gaussian_prior, level_of, run
 
 import lmaps_fast as lf

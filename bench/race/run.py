@@ -127,18 +127,18 @@ def race(
                     slow.add(contender.name)
                 quality = {} if x_hat is None else judge(x_hat, x, lpips)
                 yield Result(
-                    operator.name,
-                    contender.solver,
-                    contender.form,
-                    contender.name,
-                    number,
-                    turn,
-                    share,
-                    seconds / share,
-                    counts.network_seconds / share,
-                    counts.network_calls / share,
-                    counts.gradient_calls / share,
-                    counts.operator_calls / share,
+                    task=operator.name,
+                    solver=contender.solver,
+                    form=contender.form,
+                    name=contender.name,
+                    photograph=number,
+                    round=turn,
+                    share=share,
+                    seconds=seconds / share,
+                    network_seconds=counts.network_seconds / share,
+                    network_calls=counts.network_calls / share,
+                    gradient_calls=counts.gradient_calls / share,
+                    operator_calls=counts.operator_calls / share,
                     **quality,
                 )
 

@@ -7,6 +7,7 @@ between the CPU and the CUDA kernel of torch.ops.lmaps_fast.<name>; Triton has a
 import functools
 import inspect
 import os
+import typing
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
@@ -51,7 +52,7 @@ class Operation:
         self.triton_module, self.gradient = triton, gradient
         self.parameters = list(inspect.signature(form).parameters)
         mutated = self.parameters[:overwrites]
-        schema = torch.library.infer_schema(form, mutates_args=mutated)
+        schema = torch.library.infer_schema(prototype(form), mutates_args=mutated)
         LIBRARY.define(name + schema, tags=torch.Tag.pt2_compliant_tag)
         LIBRARY.impl(name, self._kernel, "CompositeExplicitAutograd")
         self._complete(f"{NAMESPACE}::{name}")
@@ -60,7 +61,8 @@ class Operation:
         # Under the interpreter a launcher is no operation that could be traced: it runs as it is.
         if os.environ.get("TRITON_INTERPRET") != "1" and backends.unavailable("triton", "cuda") is None:
             launch = functools.wraps(form)(lambda *arguments: self._launch_triton(*arguments))
-            self.triton = torch.library.triton_op(f"{NAMESPACE}::{name}_triton", launch, mutates_args=mutated)
+            named = f"{NAMESPACE}::{name}_triton"
+            self.triton = torch.library.triton_op(named, launch, mutates_args=mutated, schema=schema)
             self._complete(self.triton)
         REGISTRY[name] = self
 
@@ -134,6 +136,22 @@ class Operation:
         arguments = [next(saved) if value is None else value for value in ctx.inputs]
         assert self.gradient is not None
         return *self.gradient(arguments, grad), *[None] * (len(arguments) - 2)
+
+
+def prototype(form: Callable[..., Any]) -> Callable[..., Any]:
+    """A function with the signature of the form, in the spelling of lists that torch has known since 2.6."""
+
+    def function() -> None: ...
+
+    signature = inspect.signature(form)
+    spelled = [
+        parameter.replace(annotation=typing.Sequence[typing.get_args(parameter.annotation)[0]])
+        if typing.get_origin(parameter.annotation) is list
+        else parameter
+        for parameter in signature.parameters.values()
+    ]
+    function.__signature__ = signature.replace(parameters=spelled)  # type: ignore[attr-defined]
+    return function
 
 
 class Portable(torch.autograd.Function):

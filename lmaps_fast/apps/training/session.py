@@ -72,7 +72,7 @@ def train(
     run that diverges.
     """
     path, state = Path(out), Path(f"{out}.state")
-    _check(steps, minutes, batch, crop, learning_rate, channels, blocks)
+    _check(steps, minutes, batch, crop, learning_rate, channels=channels, blocks=blocks)
     image.check_output(path, (".safetensors",))
     door.device_of(device)
     taught_by = None if teacher is None else ffdnet.load(teacher, device)

@@ -40,6 +40,7 @@ class Krylov(Linear):
     collapses = True
     recordable = False
     tolerance = 1e-3
+
     def normal(self, v: Tensor) -> Tensor:
         """A^T A v, [B, C, H, W]."""
         return self.adjoint(self.linear(v))
