@@ -1,7 +1,8 @@
 """The door: what users hand in is checked and converted once, here. Behind it all is float32 or float64 and contiguous,
 under known modes."""
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -79,17 +80,31 @@ def without_autocast(kind: str) -> Any:
     return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
+_products = threading.Lock()
+_running: list[Any] = [0, "highest"]  # how many products are under way, and the precision that was found by the first
+
+
 def product(*factors: Tensor) -> Tensor:
     """factors[0] @ factors[1] @ ..., from the left, in full precision: no autocast, no TF32 and no bfloat16."""
-    precision = torch.get_float32_matmul_precision()
-    if precision != "highest":
-        torch.set_float32_matmul_precision("highest")
+    if not _running[0] and torch.get_float32_matmul_precision() == "highest":
+        return _product(factors)
+    with _products:  # the precision is that of all threads: the last product sets it back
+        if not _running[0]:
+            _running[1] = torch.get_float32_matmul_precision()
+            torch.set_float32_matmul_precision("highest")
+        _running[0] += 1
     try:
-        with without_autocast(factors[0].device.type):
-            out = factors[0]
-            for factor in factors[1:]:
-                out = out @ factor
-            return out
+        return _product(factors)
     finally:
-        if precision != "highest":
-            torch.set_float32_matmul_precision(precision)
+        with _products:
+            _running[0] -= 1
+            if not _running[0]:
+                torch.set_float32_matmul_precision(_running[1])
+
+
+def _product(factors: Sequence[Tensor]) -> Tensor:
+    with without_autocast(factors[0].device.type):
+        out = factors[0]
+        for factor in factors[1:]:
+            out = out @ factor
+        return out
