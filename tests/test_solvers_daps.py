@@ -6,7 +6,6 @@ from itertools import pairwise
 import pytest
 import torch
 from conftest import COLLAPSED, photo_like
-
 from solver_runs import Draws, gaussian_prior, level_of, run
 
 import lmaps_fast as lf
@@ -17,6 +16,7 @@ from lmaps_fast.operators import structures
 from lmaps_fast.solvers import State
 from lmaps_fast.solvers.daps import DAPS, PUBLISHED, PUBLISHED_HMC, DAPSSettings
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SHAPE = (1, 3, 4)
 N = math.prod(SHAPE)
 float64 = torch.float64

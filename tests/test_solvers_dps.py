@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 from conftest import photo_like
-
 from solver_runs import Draws, gaussian_prior, level_of, run
 
 import lmaps_fast as lf
@@ -14,6 +13,7 @@ from lmaps_fast.operators import structures
 from lmaps_fast.solvers.dps import DPS, DPSSettings
 from lmaps_fast.solvers.sitcom import SITCOM, SITCOMSettings
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SHAPE = (1, 3, 4)
 N = math.prod(SHAPE)
 float64 = torch.float64

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from conftest import photo_like
 
 import lmaps_fast as lf
-from lmaps_fast.files import image
 from lmaps_fast.denoisers import Natural, Tiled, on_tiles
 from lmaps_fast.errors import InputError
+from lmaps_fast.files import image
 from lmaps_fast.metrics import psnr
 
 PHOTOGRAPH = Path(__file__).parents[1] / "examples" / "astronaut.png"
