@@ -41,6 +41,7 @@ class Krylov(Linear):
     one_weight = True
     recordable = False
     tolerance = 1e-3
+
     def normal(self, v: Tensor) -> Tensor:
         """A^T A v, [B, C, H, W]."""
         return self.adjoint(self.linear(v))
