@@ -90,8 +90,12 @@ class Polynomials:
         most: float = math.inf,
         tolerance: float = 1e-3,
     ) -> Tensor:
-        """x + f(A^T A) g, by beta_j p_{j+1} = (A^T A - alpha_j) p_j - beta_{j-1} p_{j-1} from p_0 = g. x, g: images; the
-        rest as of `expand`."""
+        """x + f(A^T A) g, by beta_j p_{j+1} = (A^T A - alpha_j) p_j - beta_{j-1} p_{j-1} from p_0 = g.
+
+        Args:
+            x, g: images.
+            function, most, tolerance: as of `expand`.
+        """
         r, coefficients = self.expand(function, most, tolerance)
         x, p, previous = x + coefficients[0] * g, g, g
         spare = torch.empty_like(g)  # new memory would cost as much as a product on large images
