@@ -16,7 +16,7 @@ from lmaps_fast.ops import backends
 ROOT = Path(lf.__file__).parent
 # In the order in which data goes and the code is read: a module imports from its own row and those above alone.
 ROWS = (
-    ("errors", "weights", "levels", "noise", "presets", "door"),
+    ("errors", "weights", "levels", "noise", "memory", "presets", "door"),
     ("ops",),
     ("kernels",),
     ("files",),

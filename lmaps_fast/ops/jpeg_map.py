@@ -8,6 +8,7 @@ Subsampled chroma follows the same recursion in its own DCT, and the full plane 
 import torch
 from torch import Tensor
 
+from lmaps_fast import memory
 from lmaps_fast.errors import InputError
 from lmaps_fast.ops import backends, checks, jpeg_codec, native
 from lmaps_fast.ops.jpeg_codec import JpegCodec
@@ -74,7 +75,7 @@ def kernel(
     weights: Tensor,
     most: int,
 ) -> Tensor:
-    out = torch.empty_like(D)
+    out = memory.empty_like(D)
     batch, channels, height, width = D.shape
     arguments = backends.native().JpegArguments(
         out=out.data_ptr(),

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lmaps_fast import memory
 from lmaps_fast.ops import backends
 
 
@@ -42,7 +43,7 @@ def pointwise(
     weights: [1 or B, 4]. s: [1 or B, 1 or rows, *pixels], whose last dimensions are those of D after B and the rows of
     an image. parameters: [1 or B, n].
     """
-    extension, out = backends.native(), torch.empty_like(D)
+    extension, out = backends.native(), memory.empty_like(D)
     if D.numel() == 0:
         return out
     size = D.numel() // D.shape[0]

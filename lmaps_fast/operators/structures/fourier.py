@@ -7,7 +7,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from lmaps_fast import ops
+from lmaps_fast import memory, ops
 from lmaps_fast.door import complex_of
 from lmaps_fast.errors import InputError
 from lmaps_fast.operators.structures import columns
@@ -88,7 +88,7 @@ class Fourier(Spectral):
         known = table(weights, D.device)
         if not self.large:
             return super().local_map(D, data, known)
-        x = torch.empty_like(D)
+        x = memory.empty_like(D)
         for n, c in product(range(len(D)), range(D.shape[1])):
             s, b, w = self.s_columns[n if self.batch > 1 else 0], data[n, c], known.image(n)
             F = torch.fft.rfft(D[n, c], norm="ortho")

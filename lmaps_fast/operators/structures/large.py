@@ -7,7 +7,7 @@ from itertools import product as product_of
 import torch
 from torch import Tensor
 
-from lmaps_fast import ops
+from lmaps_fast import memory, ops
 from lmaps_fast.operators.structures import tiles
 from lmaps_fast.operators.structures.banded import Factor, add_product, product
 from lmaps_fast.operators.structures.polynomial import Polynomials, photo_like, typical
@@ -78,8 +78,8 @@ class Large:
                 r, self.rows, self.columns, lambda u, _: self._filter(u.new_zeros(()), u, weights)
             ):
                 v[..., kept, :] = piece
-            return add_product(D.clone(), self.At[0], v, self.At[1])
-        x = torch.empty_like(D)
+            return add_product(memory.empty_like(D).copy_(D), self.At[0], v, self.At[1])
+        x = memory.empty_like(D)
         for image, channel in product_of(range(len(D)), range(D.shape[1])):  # alone they stay in the cache
             one = (slice(image, image + 1), slice(channel, channel + 1))
             b, part, target = data[one], D[one], x[one]
