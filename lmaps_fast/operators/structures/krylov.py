@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -162,9 +163,10 @@ def photo_like(shape: tuple[int, ...]) -> Tensor:
     """A fixed random image [1, C, *spatial] in float64, amplitudes falling as 1 / frequency, standard deviation .5."""
     white = ops.normal(keys(OPERATOR, 1, [0]), shape, dtype=torch.float64)
     spatial = shape[1:]
-    axes = [torch.fft.fftfreq(n, dtype=torch.float64) for n in spatial]
-    grid = torch.stack(torch.meshgrid(*axes, indexing="ij"))
-    frequency = grid.square().sum(0).sqrt().clamp(min=1 / max(spatial))
+    axes = [torch.fft.fftfreq(n, dtype=torch.float64) for n in spatial[:-1]]
+    axes.append(torch.fft.rfftfreq(spatial[-1], dtype=torch.float64))
+    squares = torch.meshgrid(*(axis.square() for axis in axes), indexing="ij")
+    frequency = reduce(torch.add, squares).sqrt().clamp(min=1 / max(spatial))
     dims = tuple(range(-len(spatial), 0))
-    x = torch.fft.ifftn(torch.fft.fftn(white, dim=dims) / frequency, dim=dims).real
-    return 0.5 * x / x.std()
+    x = torch.fft.irfftn(torch.fft.rfftn(white, dim=dims).div_(frequency), s=spatial, dim=dims)
+    return x.mul_(0.5 / x.std())
