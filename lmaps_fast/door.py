@@ -1,6 +1,7 @@
 """The door: what users hand in is checked and converted once, here. Behind it all is float32 or float64 and contiguous,
 under known modes."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -79,30 +80,41 @@ def without_autocast(kind: str) -> Any:
     return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
+_counting = threading.Lock()
+_under_way: list[Any] = [0, "highest"]  # how many are in full precision, and the setting that the first of them found
+
+
 @contextmanager
 def full_precision(kind: str) -> Iterator[None]:
     """Products in their own type: no autocast, no TF32 and no bfloat16. kind: the type of the device.
 
-    torch.compile cannot trace a change of TF32: what it makes of this package follows the caller's setting.
+    The setting is that of all threads: the last one to leave sets it back. torch.compile cannot trace such a change:
+    what it makes of this package follows the caller's setting.
     """
     if torch.compiler.is_compiling():
         with without_autocast(kind):
             yield
         return
-    precision = torch.get_float32_matmul_precision()
-    if precision != "highest":
-        torch.set_float32_matmul_precision("highest")
+    with _counting:
+        if not _under_way[0]:
+            _under_way[1] = torch.get_float32_matmul_precision()
+            torch.set_float32_matmul_precision("highest")
+        _under_way[0] += 1
     try:
         with without_autocast(kind):
             yield
     finally:
-        if precision != "highest":
-            torch.set_float32_matmul_precision(precision)
+        with _counting:
+            _under_way[0] -= 1
+            if not _under_way[0]:
+                torch.set_float32_matmul_precision(_under_way[1])
 
 
 def product(*factors: Tensor) -> Tensor:
     """factors[0] @ factors[1] @ ..., from the left, in full precision."""
-    with full_precision(factors[0].device.type):
+    kind = factors[0].device.type
+    plain = not _under_way[0] and torch.get_float32_matmul_precision() == "highest"
+    with nullcontext() if plain and not torch.is_autocast_enabled(kind) else full_precision(kind):
         out = factors[0]
         for factor in factors[1:]:
             out = out @ factor

@@ -68,6 +68,15 @@ def generator() -> torch.Generator:
 
 
 @pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Small images gain nothing by a second thread, which costs much where cores are shared."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
 def small_adm(monkeypatch):
     """The public architecture at a tenth of its width, with its key names."""
     pytest.importorskip("azula", reason="azula is optional")

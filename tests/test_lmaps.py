@@ -79,6 +79,7 @@ def test_lmaps_with_a_gaussian_prior_follows_its_closed_recursion():
     torch.testing.assert_close(result.flatten(), x0, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("task", COLLAPSED)
 def test_an_image_does_not_depend_on_its_batch(task):
     operator = lf.operators.create(task, (3, 32, 40), dtype=torch.float64)

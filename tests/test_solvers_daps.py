@@ -16,6 +16,7 @@ from lmaps_fast.operators import structures
 from lmaps_fast.solvers import State
 from lmaps_fast.solvers.daps import DAPS, PUBLISHED, PUBLISHED_HMC, DAPSSettings
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SHAPE = (1, 3, 4)
 N = math.prod(SHAPE)
 float64 = torch.float64

@@ -13,6 +13,7 @@ from lmaps_fast.operators import structures
 from lmaps_fast.solvers.dps import DPS, DPSSettings
 from lmaps_fast.solvers.sitcom import SITCOM, SITCOMSettings
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SHAPE = (1, 3, 4)
 N = math.prod(SHAPE)
 float64 = torch.float64

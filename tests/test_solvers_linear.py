@@ -17,6 +17,7 @@ from lmaps_fast.levels import ddpm_levels
 from lmaps_fast.local_map import Problem
 from lmaps_fast.solvers import REGISTRY, State, ddnm, ddrm, diffpir, pigdm, tmpd
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SHAPE, SIDE = (1, 16, 16), 16
 N = SIDE * SIDE
 EYE = torch.eye(N, dtype=torch.float64)
@@ -25,15 +26,6 @@ SPECTRAL = ["gaussian_deblurring", "inpainting_random", "super_resolution"]
 LINEAR = [*SPECTRAL, "motion_deblurring"]
 # Motion deblurring is solved by polynomials: to their tolerance, and over many steps.
 TOLERANCE = {"motion_deblurring": 1e-5}
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Images of 16x16 gain nothing by a second thread, which costs where cores are shared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def operator_of(task, dtype=torch.float64):

@@ -53,7 +53,7 @@ def sample(
             for whole, part in zip(seen, (solver.estimate(state), state.x), strict=True):
                 whole[active] = part
         if callback is not None:
-            callback(Step(i, schedule.total, of_all(level), *(image.clone() for image in seen)))
+            callback(Step(i, schedule.total, of_all(schedule, i), *(image.clone() for image in seen)))
         if ending and len(ending) < len(active):
             stay = [position for position, n in enumerate(active) if n not in ending]
             active = [active[position] for position in stay]
@@ -77,7 +77,7 @@ def chosen(tensor: Tensor, index: Tensor) -> Tensor:
     return part.copy_(tensor[index])
 
 
-def of_all(level: Level) -> float | tuple[float, ...]:
-    """The noise level of a step: one number where all agree."""
-    values = level.on_host("sigma")
+def of_all(schedule: Schedule, step: int) -> float | tuple[float, ...]:
+    """The noise levels of all images at a step, of those that have ended their last: one number where all agree."""
+    values = [steps[min(step, len(steps) - 1)]["sigma"] for steps in schedule.host]
     return values[0] if len(set(values)) == 1 else tuple(values)

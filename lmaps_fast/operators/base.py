@@ -88,6 +88,10 @@ class Operator:
             serialized_type_name=f"{cls.__module__}.{cls.__qualname__}",
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled: kind and numbers, without what was worked out from them."""
+        return {k: v for k, v in vars(self).items() if not k.startswith("_") or k == "_numbers"}
+
     def number(self, name: str, value: Tensor, dtype: torch.dtype | None = None) -> None:
         """Keep numbers, [1 or B, ...], as the attribute `name`, rounded once from the precision they were computed in
         to `dtype`, the operator's unless given."""
@@ -181,6 +185,10 @@ class Operator:
     def precompute(self, y: Tensor) -> Tensor:
         """What `local_map` needs of y, computed once per measurement."""
         return self.feasible(y)
+
+    def prepare(self, y: Tensor) -> Tensor:
+        """What `local_map` needs of y where that is something else than the solvers' methods need."""
+        return self.precompute(y)
 
     def pixel_map(self, data: Tensor) -> PixelMap | None:
         """The local MAP as one kernel, where it is one."""

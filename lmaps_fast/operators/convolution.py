@@ -11,6 +11,7 @@ from torch import Tensor
 from lmaps_fast.errors import InputError
 from lmaps_fast.operators.base import Linear
 from lmaps_fast.operators.structures import Fourier, Kronecker, ReflectBlur
+from lmaps_fast.operators.structures.banded import Factor
 
 PADDINGS = ("reflect", "circular")
 
@@ -51,7 +52,7 @@ def blur(
     elif padding != "reflect":
         raise InputError(f"unknown padding {padding!r}: choose one of {', '.join(PADDINGS)}")
     elif (factors := separated(trim(kernel))) is not None:
-        rows, columns = (reflect_matrix(factor, n) for factor, n in zip(factors, shape[1:], strict=True))
+        rows, columns = (reflect_factor(factor) for factor in factors)
         operator = structures.separable(shape, rows, columns, dtype, device)
     else:
         # Kernels of one size make operators of one kind, so a rim of zeros stays unless the image is too small for it.
@@ -84,6 +85,11 @@ def trim(kernel: Tensor) -> Tensor:
         rim = int(min(used.min(), kernel.shape[dim] - 1 - used.max()))
         kernel = kernel.narrow(dim, rim, kernel.shape[dim] - 2 * rim)
     return kernel
+
+
+def reflect_factor(kernel: Tensor) -> Factor:
+    """The matrices of `reflect_matrix` for all lengths."""
+    return Factor(reflect_matrix, kernel, stride=1, reach=len(kernel) // 2)
 
 
 def reflect_matrix(kernel: Tensor, n: int) -> Tensor:

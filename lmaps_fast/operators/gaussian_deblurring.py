@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lmaps_fast.errors import InputError
-from lmaps_fast.operators.convolution import reflect_matrix
+from lmaps_fast.operators.convolution import reflect_factor
 from lmaps_fast.operators.structures import Kronecker
 from lmaps_fast.presets import Preset
 
@@ -38,9 +38,8 @@ class GaussianDeblurring(Kronecker):
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
-        kernel = gaussian_kernel(sigma)
-        rows, columns = (reflect_matrix(kernel, n) for n in shape[1:])
-        super().__init__(shape, rows, columns, dtype, device)
+        factor = reflect_factor(gaussian_kernel(sigma))
+        super().__init__(shape, factor, factor, dtype, device)
 
 
 def gaussian_kernel(sigma: float) -> Tensor:

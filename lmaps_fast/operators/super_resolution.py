@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lmaps_fast.errors import InputError
 from lmaps_fast.operators.structures import Kronecker
+from lmaps_fast.operators.structures.banded import Factor
 from lmaps_fast.presets import Preset
 
 
@@ -44,8 +45,10 @@ class SuperResolution(Kronecker):
             raise InputError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
         if not 2 <= scale == int(scale) or scale > min(shape[1:]):
             raise InputError(f"scale must be a whole number from 2 to the shorter side of the image, not {scale}")
-        rows, columns = (reduction(n, int(scale), *METHODS[method]) for n in shape[1:])
-        super().__init__(shape, rows, columns, dtype, device)
+        reach = int(METHODS[method][1] * scale)
+        taps = torch.tensor([float(scale), float(list(METHODS).index(method))], dtype=torch.float64)
+        factor = Factor(reduction, taps, int(scale), reach)
+        super().__init__(shape, factor, factor, dtype, device)
 
     def preview(self, y: Tensor) -> Tensor:
         """y enlarged by bicubic interpolation."""
@@ -72,14 +75,16 @@ def box(t: Tensor) -> Tensor:
 METHODS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {"bicubic": (keys, 2.0), "average": (box, 0.5)}
 
 
-def reduction(n: int, scale: int, kernel: Callable[[Tensor], Tensor], radius: float) -> Tensor:
-    """The matrix [ceil(n / scale), n] that resamples with a kernel of this radius, pixel centres aligned."""
+def reduction(taps: Tensor, n: int) -> Tensor:
+    """The matrix [ceil(n / scale), n] that resamples with a kernel, pixel centres aligned. taps: the scale, and which
+    of METHODS."""
+    scale, (kernel, radius) = int(taps[0]), list(METHODS.values())[int(taps[1])]
     out = -(-n // scale)
     centre = (torch.arange(out, dtype=torch.float64) + 0.5) * scale - 0.5
     reach = int(radius * scale)
-    taps = centre.floor()[:, None] + torch.arange(-reach, reach + 2)
-    weights = kernel((taps - centre[:, None]) / scale)
+    touched = centre.floor()[:, None] + torch.arange(-reach, reach + 2)
+    weights = kernel((touched - centre[:, None]) / scale)
     weights = weights / weights.sum(1, keepdim=True)
-    place = taps.long() % (2 * n)
+    place = touched.long() % (2 * n)
     source = torch.where(place < n, place, 2 * n - 1 - place)
     return torch.zeros(out, n, dtype=torch.float64).scatter_add_(1, source, weights)

@@ -144,12 +144,12 @@ def prototype(form: Callable[..., Any]) -> Callable[..., Any]:
     def function() -> None: ...
 
     signature = inspect.signature(form)
-    spelled = [
-        parameter.replace(annotation=typing.Sequence[typing.get_args(parameter.annotation)[0]])
-        if typing.get_origin(parameter.annotation) is list
-        else parameter
-        for parameter in signature.parameters.values()
-    ]
+    spelled = []
+    for parameter in signature.parameters.values():
+        if typing.get_origin(parameter.annotation) is list:
+            (kind,) = typing.get_args(parameter.annotation)
+            parameter = parameter.replace(annotation=typing.Sequence[kind])  # type: ignore[valid-type]
+        spelled.append(parameter)
     function.__signature__ = signature.replace(parameters=spelled)  # type: ignore[attr-defined]
     return function
 
