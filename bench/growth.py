@@ -70,7 +70,7 @@ def measure(task: str, side: int, clock: Callable[[], float]) -> dict[str, float
     set_up = time.perf_counter() - start
     y = operator.measure(x)
     del x
-    weights = lf.presets.get(name, "paper").weights(SIGMA)
+    weights = lf.operators.preset(name, "paper").weights(SIGMA)
     weights = lf.local_map.Weights(weights.lam, weights.k2, weights.lr, INNER_STEPS)
     start = time.perf_counter()
     problem = lf.local_map.Problem(operator, y)

@@ -71,7 +71,7 @@ class Problem:
         self.backend, self.y = backends.requested(backend), y
         self.collapsed = operator.collapses and self.backend != "reference"
         with backends.use_backend(self.backend):
-            self.data = self.A.precompute(y).contiguous() if self.collapsed else y
+            self.data = self.A.prepare(y).contiguous() if self.collapsed else y
         self.pixel_map = operator.pixel_map(self.data) if self.collapsed else None
 
     @property
@@ -82,7 +82,11 @@ class Problem:
     @property
     def precomputed(self) -> Tensor:
         """What depends on y alone, as an operator's abilities take it."""
-        return self.data if self.collapsed else self.A.precompute(self.y)
+        if self.collapsed and not self.operator.prepares:
+            return self.data
+        if "_precomputed" not in vars(self):
+            self._precomputed = self.A.precompute(self.y)
+        return self._precomputed
 
     @property
     def guess(self) -> Tensor:
@@ -103,6 +107,7 @@ class Problem:
     def with_tensors(self, tensors: list[Tensor]) -> "Problem":
         """The same problem with other tensors, in the order of `tensors`."""
         other = copy.copy(self)
+        vars(other).pop("_precomputed", None)
         other.y, other.data, *numbers = tensors
         other.operator = self.operator.with_numbers(dict(zip(self.operator.numbers, numbers, strict=True)))
         other.pixel_map = other.operator.pixel_map(other.data) if self.collapsed else None
@@ -111,6 +116,7 @@ class Problem:
     def select(self, images: Tensor) -> "Problem":
         """The problem of some images of the batch."""
         other = copy.copy(self)
+        vars(other).pop("_precomputed", None)
         other.y, other.data, other.operator = self.y[images], self.data[images], self.operator.select(images)
         other.pixel_map = other.operator.pixel_map(other.data) if self.collapsed else None
         return other

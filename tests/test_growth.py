@@ -2,7 +2,6 @@
 
 import dataclasses
 import re
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,8 +19,8 @@ from lmaps_fast.operators.super_resolution import METHODS, reduction
 
 
 def reduced(method: str, scale: int) -> Factor:
-    kernel, radius = METHODS[method]
-    return Factor(partial(reduction, scale=scale, kernel=kernel, radius=radius), scale, int(radius * scale))
+    taps = torch.tensor([scale, list(METHODS).index(method)], dtype=torch.float64)
+    return Factor(reduction, taps, scale, int(METHODS[method][1] * scale))
 
 
 LOPSIDED = torch.tensor([0.1, 0.4, 0.3, 0.1, 0.05], dtype=torch.float64)
@@ -125,7 +124,7 @@ def test_more_steps_than_tiles_are_cut_for(case):
 def test_the_eigenbasis_of_a_large_image_is_made_when_it_is_asked_for():
     shape = (1, 96, 80)
     operator, exact = large("bicubic 4", shape, torch.float64), dense("bicubic 4", shape)
-    assert not hasattr(operator, "V_h")
+    assert "_whole" not in vars(operator)
     y = photo_like(1, exact.measurement_shape, torch.float64)
     assert torch.equal(operator.singular_values, exact.singular_values)
     torch.testing.assert_close(operator.pinv(operator.precompute(y)), exact.pinv(exact.precompute(y)))
@@ -137,8 +136,7 @@ def test_a_reflected_blur_in_tiles(shape, monkeypatch):
     whole = structures.ReflectBlur(shape, kernel, torch.float64)
     monkeypatch.setattr(reflect_blur, "TILE", 128)
     operator = structures.ReflectBlur(shape, kernel, torch.float64)
-    assert whole.part is None
-    assert operator.part is not None
+    assert (whole.large, operator.large) == (False, True)
     x = photo_like(1, shape, torch.float64)
     for name in ("forward", "adjoint", "normal"):
         torch.testing.assert_close(getattr(operator, name)(x), getattr(whole, name)(x), rtol=1e-11, atol=1e-12)
@@ -154,7 +152,7 @@ def test_columns_a_few_at_a_time(task, size, monkeypatch):
     assert [operator.large for operator in made] == [False, True]
     D = photo_like(2, (3, *size), torch.float64)
     y = made[0].measure(photo_like(2, (3, *size), torch.float64, seed=1))
-    weights = dataclasses.replace(lf.presets.get(task).weights(1.0), steps=10)
+    weights = dataclasses.replace(lf.operators.preset(task).weights(1.0), steps=10)
     expected, x = (lf.local_map.solve(operator, D, y, weights) for operator in made)
     torch.testing.assert_close(x, expected, rtol=1e-10, atol=1e-11)
     if task == "motion_deblurring":
@@ -168,7 +166,7 @@ def memory(field: str) -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux keeps and resets the peak")
-@pytest.mark.parametrize("task", sorted(lf.presets.PAPER))
+@pytest.mark.parametrize("task", sorted(lf.operators.REGISTRY))
 def test_a_side_of_65000_pixels(task):
     if task == "nonlinear_deblurring":
         pytest.skip("its network takes minutes and many GB here")
@@ -178,7 +176,7 @@ def test_a_side_of_65000_pixels(task):
     operator = lf.operators.create(task, shape=shape)
     D = photo_like(1, shape, torch.float32)
     y = operator.measure(D)
-    weights = dataclasses.replace(lf.presets.get(task).weights(1.0), steps=3)
+    weights = dataclasses.replace(lf.operators.preset(task).weights(1.0), steps=3)
     x = lf.local_map.solve(operator, D + 0.1, y, weights)
     assert torch.isfinite(x).all()
     assert memory("VmHWM") - before < 60 * D.nbytes + (200 << 20)  # 1.8 GB, where a matrix would take 34

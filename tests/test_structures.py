@@ -6,7 +6,7 @@ from conftest import photo_like, random_weights
 
 import lmaps_fast as lf
 from lmaps_fast.operators import structures
-from lmaps_fast.operators.structures import krylov
+from lmaps_fast.operators.structures import polynomial
 
 SHAPE = (2, 12, 18)
 N = 2 * 12 * 18
@@ -120,16 +120,16 @@ def test_krylov_is_exact_for_few_steps_and_goes_on_for_many(generator):
     operator = lf.operators.create("motion_deblurring", (3, 48, 48), seed=1, dtype=torch.float64)
     operator.tolerance = 1e-12
     D, y = draw(1, 3, 48, 48), draw(1, 3, 48, 48, seed=1)
-    for steps, error, terms in ((5, 1e-12, 5), (2000, 1e-9, 2 * krylov.FIRST_TERMS)):
+    for steps, error, terms in ((5, 1e-12, 5), (2000, 1e-9, 2 * polynomial.FIRST_TERMS)):
         weights = lf.local_map.Weights(0.001, 1.0, 0.9, steps)
         loop = lf.local_map.gradient_descent(operator, D, y, weights)
         result = operator.local_map(D, y, weights)
         assert (result - loop).norm() < error * (loop - D).norm()
-        assert max(operator._recurrences) >= terms
+        assert max(operator.polynomials.known) >= terms
 
 
 def test_krylov_says_when_it_cannot_keep_its_tolerance(monkeypatch):
-    monkeypatch.setattr(krylov, "MOST_TERMS", krylov.FIRST_TERMS)
+    monkeypatch.setattr(polynomial, "MOST_TERMS", polynomial.FIRST_TERMS)
     operator = lf.operators.create("motion_deblurring", (3, 48, 48), seed=1, dtype=torch.float64)
     v, y = draw(1, 3, 48, 48), draw(1, 3, 48, 48, seed=1)
     with pytest.warns(UserWarning, match="48 applications of A.T A do not reach the tolerance of 0.001"):
@@ -142,7 +142,7 @@ def test_krylov_ends_where_the_spectrum_has_few_points(A):
     D, y, weights = draw(2, *SHAPE), draw(2, *SHAPE, seed=1), lf.local_map.Weights(0.2, 1.0, 0.5, 100)
     loop = lf.local_map.gradient_descent(operator, D, y, weights)
     torch.testing.assert_close(operator.local_map(D, y, weights), loop, rtol=1e-9, atol=1e-9)
-    assert operator._recurrences[krylov.FIRST_TERMS].ended
+    assert operator.polynomials.recurrence(polynomial.FIRST_TERMS).ended
 
 
 def test_krylov_treats_each_image_alone(generator):

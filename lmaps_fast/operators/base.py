@@ -63,6 +63,7 @@ class Operator:
     can: ClassVar[frozenset[str]] = frozenset()  # which of ABILITIES
     collapses: ClassVar[bool] = False  # whether it has `local_map`, the K-step iterate at the cost of about one step
     channelwise: ClassVar[bool] = False  # whether `local_map` may be called on single channels of D and of its data
+    prepares: bool = False  # whether `prepare` gives `local_map` something else than `precompute`
     recordable: ClassVar[bool] = True  # whether its work can be recorded in a CUDA graph
     runs: ClassVar[int] = 1  # how many restorations to make, of which the one that fits y best is kept
     image_like: bool = False  # whether y looks like an image of the same shape

@@ -1,6 +1,7 @@
 """Phase retrieval: y = |F(x)| + noise, the magnitude of an oversampled Fourier transform."""
 
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any, ClassVar
 
 import torch
@@ -10,8 +11,9 @@ from torch import Tensor
 from lmaps_fast import ops
 from lmaps_fast.errors import InputError
 from lmaps_fast.operators.base import Operator
+from lmaps_fast.operators.structures import columns
 from lmaps_fast.presets import Preset
-from lmaps_fast.weights import AnyWeights, table
+from lmaps_fast.weights import AnyWeights, WeightTable, table
 
 
 class PhaseRetrieval(Operator):
@@ -52,6 +54,7 @@ class PhaseRetrieval(Operator):
         self.margin = tuple(int(oversampling / 8 * n) for n in shape[1:])
         self.size = tuple(n + 2 * m for n, m in zip(shape[1:], self.margin, strict=True))
         self.measurement_shape = (shape[0], *self.size)
+        self.large = shape[1] * shape[2] > columns.LARGE and self.device.type == "cpu"
 
     @classmethod
     def image_shape(cls, measured: Sequence[int], **parameters: Any) -> tuple[int, ...]:
@@ -90,6 +93,8 @@ class PhaseRetrieval(Operator):
         y = torch.fft.ifftshift(y, dim=(-2, -1))
         mirrored = y.flip(-2, -1).roll((1, 1), (-2, -1))
         half = (0.5 * (y + mirrored))[..., : self.size[1] // 2 + 1]
+        if self.large:
+            half = half.mT  # column after column
         return half[..., None].expand(*half.shape, 2).contiguous()
 
     def largest_eigenvalues(self) -> list[float]:
@@ -101,19 +106,38 @@ class PhaseRetrieval(Operator):
 
         Rows and columns that are zero, or that are cut away, are left out of the transforms.
         """
-        (height, width), (rows, columns) = self.shape[1:], self.size
+        (height, width), (n_h, n_w) = self.shape[1:], self.size
         known = table(weights, D.device)
         lam, c, lr, K = known.columns(D)
         u_D = D / 2 + 0.5
         u, prior, data = u_D, lr * lam * u_D, lr * c / 4
         keep = 1 - lr * lam - data
+        if self.large:
+            u = u.clone()
+            for n, channel in product(range(len(u)), range(u.shape[1])):
+                self._descend(u[n, channel], prior[n, channel], y[n, channel], known.image(n))
+            return u.mul_(2).sub_(1)
         for k in range(known.most):
-            X = torch.fft.fft(torch.fft.rfft(u, n=columns, norm="ortho"), n=rows, dim=-2, norm="ortho")
+            X = torch.fft.fft(torch.fft.rfft(u, n=n_w, norm="ortho"), n=n_h, dim=-2, norm="ortho")
             X = torch.fft.ifft(ops.phase_projection(X, y), dim=-2, norm="ortho")[..., :height, :]
-            fitted = torch.fft.irfft(X, n=columns, norm="ortho")[..., :width]
+            fitted = torch.fft.irfft(X, n=n_w, norm="ortho")[..., :width]
             following = torch.addcmul(prior, u, keep).addcmul_(fitted, data)
             u = following if len(K) == 1 else torch.where(k < K, following, u)
         return 2 * u - 1
+
+    def _descend(self, u: Tensor, prior: Tensor, y: Tensor, weights: WeightTable) -> None:
+        """The K steps of one large channel u [H, W], in place, a few columns and rows at a time."""
+        w = weights.single
+        data, keep = w.lr * w.c / 4, 1 - w.lr * w.lam - w.lr * w.c / 4
+        F = torch.fft.rfft(u, n=self.size[1], norm="ortho")
+        for step in range(int(w.steps)):
+            columns.through_columns(F, self.size[0], lambda X, which: ops.phase_projection(X, y[which]))
+            for strip in columns.strips(self.shape[1]):
+                fitted = torch.fft.irfft(F[strip], n=self.size[1], norm="ortho")[:, : self.shape[2]]
+                part = u[strip]
+                part.mul_(keep).add_(prior[strip]).add_(fitted, alpha=data)
+                if step + 1 < w.steps:
+                    F[strip] = torch.fft.rfft(part, n=self.size[1], norm="ortho")
 
 
 def centred(transform: Callable[..., Tensor], x: Tensor) -> Tensor:

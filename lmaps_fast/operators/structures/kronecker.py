@@ -13,12 +13,13 @@ from lmaps_fast.operators.structures.banded import Factor
 from lmaps_fast.operators.structures.large import Large, project
 from lmaps_fast.operators.structures.polynomial import Polynomials, photo_like, typical
 from lmaps_fast.operators.structures.spectral import RANK_TOLERANCE, Spectral
-from lmaps_fast.operators.structures.tiles import TOLERANCE, fold, unfold
+from lmaps_fast.operators.structures.tiles import fold, unfold
 from lmaps_fast.weights import AnyWeights, WeightTable, phi, table
 
 # The longer side above which banded factors are treated as such. Tiles are quicker from 300 (blur) or 350 pixels
 # (super-resolution) on, but the dense form is exact.
 CROSSOVER = 384
+EXACT = 1e-5  # of polynomials, relative to the update
 LONGEST_DENSE = 16384  # the longer side up to which eigenbases of large images are made where they are asked for
 
 
@@ -32,7 +33,7 @@ class Kronecker(Spectral):
 
     Where both factors are banded and a side is longer than `crossover`, `Large` makes products and the local MAP, and
     the eigenbasis of the whole image waits for a solver that asks for it. Of complex factors, whose A^T A is no
-    Kronecker product for real images, the local MAP is a polynomial, to 1e-3 of the update.
+    Kronecker product for real images, the local MAP is a polynomial, to 1e-5 of the update.
 
     Args:
         shape: (C, H, W) of the images.
@@ -69,7 +70,7 @@ class Kronecker(Spectral):
         self.factors: tuple[Factor, Factor] | None = None
         if isinstance(rows, Factor) and isinstance(columns, Factor) and max(shape[1:]) > crossover:
             self.channelwise = False  # it does that itself
-            self.factors = (rows, columns)
+            self.factors, self.prepares = (rows, columns), True
             sizes = zip(self.factors, shape[1:], strict=True)
             self.measurement_shape = (shape[0], *(-(-n // factor.stride) for factor, n in sizes))
             self.number("taps_h", rows.taps[None], torch.float64)
@@ -196,7 +197,7 @@ class Kronecker(Spectral):
 
     def _by_polynomials(self, D: Tensor, y: Tensor, weights: WeightTable) -> Tensor:
         w, g = weights.single, self.adjoint(y - self.forward(D))
-        return self.polynomials.add(D, g, lambda s: w.c * phi(s, w), w.steps, TOLERANCE)
+        return self.polynomials.add(D, g, lambda s: w.c * phi(s, w), w.steps, EXACT)
 
     @property
     def polynomials(self) -> Polynomials:
@@ -214,7 +215,7 @@ class Kronecker(Spectral):
         for n in range(len(v)):
             g, A = each[n % len(each)], self.image(n)
             residual = A.adjoint(data[n : n + 1] - A.forward(v[n : n + 1]))
-            parts.append(A.polynomials.add(v[n : n + 1], residual, shrink(g)))
+            parts.append(A.polynomials.add(v[n : n + 1], residual, shrink(g), tolerance=EXACT))
         return torch.cat(parts) if parts else v
 
     def to_eigenbasis(self, x: Tensor) -> Tensor:
