@@ -13,7 +13,6 @@ from lmaps_fast.denoisers import Denoiser
 from lmaps_fast.errors import InputError
 from lmaps_fast.levels import ddpm_levels
 from lmaps_fast.operators import HighDynamicRange, Operator
-from lmaps_fast.operators.structures import Spectral
 from lmaps_fast.race.peers import build as build_peer
 from lmaps_fast.race.peers import peers
 from lmaps_fast.race.published import as_published
@@ -91,7 +90,7 @@ def contenders(
 def _forms(solver: str, operator: Operator) -> list[str]:
     if solver not in INNER_LOOPS:
         return [WITHOUT]
-    collapses = {"lmaps": operator.collapses, "daps": isinstance(operator, Spectral), "sitcom": False}
+    collapses = {"lmaps": operator.collapses, "daps": "spectrum" in operator.can, "sitcom": False}
     forms = [PUBLISHED] if as_published(operator) is not None else []
     return [*forms, LOOP, *[COLLAPSED] * collapses[solver]]
 

@@ -6,7 +6,6 @@ from importlib import import_module
 from lmaps_fast.denoisers import Denoiser
 from lmaps_fast.errors import InputError
 from lmaps_fast.operators import JpegRestoration, Linear, Operator, Quantization
-from lmaps_fast.operators.structures import Spectral
 from lmaps_fast.race import peers_azula, peers_deepinv
 from lmaps_fast.race.peers_adapters import Peer
 from lmaps_fast.solvers.ddpm import LEAST_NOISE
@@ -60,11 +59,11 @@ def not_linear(operator: Operator) -> str:
 
 
 def no_spectrum(operator: Operator) -> str:
-    return "" if isinstance(operator, Spectral) else f"it needs the singular values of A, unknown for {operator.name}"
+    return "" if "spectrum" in operator.can else f"it needs the singular values of A, unknown for {operator.name}"
 
 
 def no_inverse(operator: Operator) -> str:
-    if isinstance(operator, Spectral | ROUNDING):
+    if "spectrum" in operator.can or isinstance(operator, ROUNDING):
         return ""
     return f"it needs a pseudo-inverse of A, unknown for {operator.name}"
 

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from lmaps_fast.denoisers import Denoiser
 from lmaps_fast.operators import Linear, Operator
-from lmaps_fast.operators.structures import Spectral
 
 POWER_ITERATIONS = 30
 
@@ -58,7 +57,7 @@ class LinearPart:
     """L of a linear or affine operator A(x) = A(0) + L x, L^T as `adjoint`, and its spectral norm."""
 
     def __init__(self, operator: Linear) -> None:
-        self.operator = operator
+        self.operator: Any = operator  # with singular values where it can tell them
         self.offset = constant(operator, 0)  # A(0)
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -70,7 +69,7 @@ class LinearPart:
     @torch.no_grad()
     def norm(self) -> float:
         """The greatest singular value, by power iterations where the operator does not know it."""
-        if isinstance(self.operator, Spectral):
+        if "spectrum" in self.operator.can:
             return self.operator.singular_values.max().item()
         generator = torch.Generator().manual_seed(0)
         v = torch.rand(1, *self.operator.shape, generator=generator).to(self.offset.device, self.operator.dtype)

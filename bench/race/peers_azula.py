@@ -8,7 +8,6 @@ from torch import Tensor
 
 from lmaps_fast.denoisers import Denoiser
 from lmaps_fast.operators import Linear, Operator
-from lmaps_fast.operators.structures import Spectral
 from lmaps_fast.operators.structures.spectral import divide
 from lmaps_fast.race.peers_adapters import LinearPart, Peer, Prior
 
@@ -65,8 +64,8 @@ def dps(operator: Operator, denoiser: Denoiser, noise: float, steps: int | None)
     return peer(operator, lambda y: DPSSampler(adapted, y, A, silent=True, **settings), settings, gradient=True)
 
 
-def pigdm(operator: Operator, denoiser: Denoiser, noise: float, steps: int | None) -> Peer:
-    """A^+ of a Spectral operator, or the identity for operators that only round.
+def pigdm(operator: Any, denoiser: Denoiser, noise: float, steps: int | None) -> Peer:
+    """A^+ of an operator with known singular values, or the identity for operators that only round.
 
     The method as the library has it knows of no noise, which A^+ would blow up: singular values below the noise count
     as 0.
@@ -77,7 +76,7 @@ def pigdm(operator: Operator, denoiser: Denoiser, noise: float, steps: int | Non
     adapted, A = denoiser_of(operator, denoiser), flat(operator, operator)
 
     def pseudo_inverse(y: Tensor) -> Tensor:
-        if not isinstance(operator, Spectral):
+        if "spectrum" not in operator.can:
             return y
         s = operator.singular_values
         u = operator.measured_coefficients(y.view(-1, *operator.measurement_shape))

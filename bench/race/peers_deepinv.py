@@ -9,7 +9,6 @@ from torch import Tensor
 
 from lmaps_fast.denoisers import Denoiser
 from lmaps_fast.operators import Linear, Operator
-from lmaps_fast.operators.structures import Spectral
 from lmaps_fast.operators.structures.spectral import divide
 from lmaps_fast.race.peers_adapters import LinearPart, Peer, Prior, constant
 
@@ -35,14 +34,14 @@ class UnitDenoiser(torch.nn.Module):
 
 
 class Basis:
-    """A = U diag(s) V^T of a Spectral operator as flat coefficients [1, n], with a V that reaches every image.
+    """A = U diag(s) V^T, of known singular values, as flat coefficients [1, n], with a V that reaches every image.
 
     The V of an operator may be thin, and what it leaves out would never be sampled. So the coefficients of x are V^T x
     and, if V is thin, the rest x - V V^T x pixel by pixel with s = 0. White noise on all coefficients is white noise on
     the image, since V takes the part of the rest that is its own out again.
     """
 
-    def __init__(self, operator: Spectral) -> None:
+    def __init__(self, operator: Any) -> None:
         self.operator = operator
         with torch.no_grad():
             image = torch.zeros(1, *operator.shape, dtype=operator.dtype, device=operator.device)
@@ -86,7 +85,7 @@ def linear_physics(operator: Linear, noise: float) -> tuple[Any, Measured]:
     L = LinearPart(operator)
     norm, black = L.norm(), constant(operator, -1)
     options = {"noise_model": physics.GaussianNoise(noise / (2 * norm)), "device": operator.device}
-    if isinstance(operator, Spectral):
+    if "spectrum" in operator.can:
         b = Basis(operator)
         made = physics.DecomposablePhysics(U=b.U, U_adjoint=b.Ut, V=b.V, V_adjoint=b.Vt, mask=b.mask / norm, **options)
     else:
@@ -124,7 +123,7 @@ def dps(operator: Operator, denoiser: Denoiser, noise: float, steps: int | None)
     return Peer(solve, settings, calls=settings["num_steps"] - 1, gradient=True)
 
 
-def ddrm(operator: Spectral, denoiser: Denoiser, noise: float, steps: int | None) -> Peer:
+def ddrm(operator: Linear, denoiser: Denoiser, noise: float, steps: int | None) -> Peer:
     """Noise levels from sigma_max to 0 at even distances; the last, of 0, asks nothing of the denoiser."""
     import numpy
     from deepinv.sampling import DDRM as Solver
@@ -142,7 +141,7 @@ def ddrm(operator: Spectral, denoiser: Denoiser, noise: float, steps: int | None
 
 
 def diffpir(operator: Linear, denoiser: Denoiser, noise: float, steps: int | None) -> Peer:
-    """The proximal map in the eigenbasis of a Spectral operator, by conjugate gradients for others."""
+    """The proximal map in the eigenbasis of A where it is known, by conjugate gradients for others."""
     from deepinv.optim.data_fidelity import L2
     from deepinv.sampling import DiffPIR as Solver
 

@@ -76,7 +76,9 @@ def form(operator: Operator) -> Map | None:
     if isinstance(operator, ReflectBlur):
         return convolution(operator, reflect_kernel(operator), "reflect")
     if isinstance(operator, Kronecker):
-        rows, columns = operator.rows[0, 0], operator.columns[0, 0]
+        if operator.factors is None and operator.complex:
+            return None
+        rows, columns = matrices(operator)
         factors = [blur_factor(G) for G in (rows, columns)]
         if factors[0] is not None and factors[1] is not None:
             return convolution(operator, torch.outer(factors[0], factors[1]), "reflect")
@@ -132,6 +134,15 @@ def blur_factor(G: Tensor) -> Tensor | None:
     system = F.one_hot(source, n).mT.double().flatten(0, 1)
     kernel = torch.linalg.lstsq(system, G[rows].flatten()[:, None], driver="gelsd").solution[:, 0]
     return kernel if torch.allclose(reflect_matrix(kernel, n), G, rtol=0, atol=tolerance) else None
+
+
+def matrices(operator: Kronecker) -> tuple[Tensor, Tensor]:
+    """G_h and G_w, whole."""
+    if operator.factors is None:
+        return operator.rows[0, 0], operator.columns[0, 0]
+    each = zip(operator.factors, (operator.taps_h, operator.taps_w), operator.shape[1:], strict=True)
+    G_h, G_w = (factor.make(taps[0].cpu(), n).to(operator.device, operator.dtype) for factor, taps, n in each)
+    return G_h, G_w
 
 
 def resizer(rows: Tensor, columns: Tensor) -> Map:
