@@ -14,7 +14,11 @@ TORCH := torch==2.13.0
 PINS := "numpy<2.4" $(if $(filter x86_64,$(shell uname -m)),triton==3.6.0)
 SOURCES := $(wildcard csrc/* csrc/*/*) CMakeLists.txt setup.py pyproject.toml
 
-.PHONY: demo test lint bench race kernels clean
+# The oldest torch that is supported, and the tests of the core that run on it too.
+OLDEST := torch==2.6.0
+CORE := $(addprefix tests/test_,local_map.py structures.py batch.py inputs.py fused.py native.py lmaps.py)
+
+.PHONY: demo test oldest lint bench race kernels clean
 
 $(RUN):
 	$(PYTHON) -m venv --system-site-packages $(VENV)
@@ -36,6 +40,12 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(RUN) -m pytest
 
+# Beside the other torch: the extension is linked to neither.
+oldest: $(STAMP)
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install -q $(OLDEST) "numpy<2.4" pytest pillow opencv-python-headless safetensors tqdm
+	PYTHONPATH=. .venv-oldest/bin/python -m pytest -p no:cacheprovider $(CORE)
+
 bench: $(STAMP) race
 	$(RUN) -m pytest bench -p no:cacheprovider
 
@@ -55,7 +65,7 @@ lint: $(STAMP)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
-	$(VENV)/bin/clang-format --dry-run --Werror csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu
+	$(VENV)/bin/clang-format --dry-run --Werror csrc/*.cpp csrc/*.h csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu
 
 clean:
 	rm -rf build dist demo *.egg-info lmaps_fast/_C*.so
