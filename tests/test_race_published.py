@@ -121,6 +121,15 @@ def test_hdr_has_the_gradient_of_autograd_whatever_the_surrogate():
         torch.testing.assert_close(twin.gradient(x, y), ours.gradient(x, y), rtol=0, atol=1e-15)
 
 
+@pytest.mark.parametrize("task", ["gaussian_deblurring", "super_resolution"])
+def test_the_public_form_of_a_large_separable_operator(task):
+    """It keeps taps in place of matrices."""
+    operator = lf.operators.create(task, (1, 32, 400), dtype=torch.float64)
+    assert operator.factors is not None
+    x = photo_like(1, operator.shape, torch.float64)
+    assert_close(as_published(operator)(x), operator(x), TOLERANCE[torch.float64])
+
+
 def test_separable_operators_that_are_no_blur():
     torch.manual_seed(0)
     for rows, columns in ((torch.rand(16, 16), torch.rand(12, 20)), (torch.rand(16, 16), torch.rand(20, 20))):
