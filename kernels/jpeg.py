@@ -108,7 +108,7 @@ def quantizer(table, like):
 
 
 @triton.jit
-def change(D, y, table, forward, inverse, weights):
+def change(D, y, table, forward, weights):
     # What the K steps add to the levels D of blocks [n, 8, 8], in units of [-1, 1]: in the DCT of D and y, divided by
     # the quantization steps, v <- keep v + (prior v_D + data v_y) - data round(v).
     keep, prior, data = shares(weights, D)
@@ -118,6 +118,8 @@ def change(D, y, table, forward, inverse, weights):
     v = v_D
     for _ in range(steps_of(weights)):
         v = keep * v + (b - data * round_even(v))
+    # Made here, so that where no MCU is cut no register holds it for K steps.
+    inverse = dct(tl.arange(0, 8)[None, :], tl.arange(0, 8)[:, None], D)
     return transform(inverse, (v - v_D) * q) / 127.5
 
 
@@ -217,7 +219,7 @@ def map_mcus(
     else:
         luma = change(
             luma_of(D, at, plane, exists, MATRICES, CHANNELS), luma_of(y, at, plane, exists, MATRICES, CHANNELS),
-            tables, forward, inverse, weights,
+            tables, forward, weights,
         )  # fmt: skip
         if CHANNELS == 1:
             tl.store(out + at, tl.load(D + at, exists) + luma, exists)
@@ -225,7 +227,7 @@ def map_mcus(
             chroma = change(
                 chroma_of(D, at, plane, exists, MATRICES, AVERAGE, SUB_H, SUB_W),
                 chroma_of(y, at, plane, exists, MATRICES, AVERAGE, SUB_H, SUB_W),
-                tables + 64, forward, inverse, weights,
+                tables + 64, forward, weights,
             )  # fmt: skip
             blue, red = pixels_of(chroma, SUB_H, SUB_W)
             tl.debug_barrier()
