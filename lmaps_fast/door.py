@@ -110,11 +110,17 @@ def full_precision(kind: str) -> Iterator[None]:
                 torch.set_float32_matmul_precision(_under_way[1])
 
 
+def already_full(kind: str) -> bool:
+    """Whether products are in their own type as it is, which is the usual case and costs nothing to know."""
+    if torch.compiler.is_compiling() or _under_way[0] or torch.is_autocast_enabled(kind):
+        return False
+    return torch.get_float32_matmul_precision() == "highest"
+
+
 def product(*factors: Tensor) -> Tensor:
     """factors[0] @ factors[1] @ ..., from the left, in full precision."""
     kind = factors[0].device.type
-    plain = not _under_way[0] and torch.get_float32_matmul_precision() == "highest"
-    with nullcontext() if plain and not torch.is_autocast_enabled(kind) else full_precision(kind):
+    with nullcontext() if already_full(kind) else full_precision(kind):
         out = factors[0]
         for factor in factors[1:]:
             out = out @ factor

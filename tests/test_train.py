@@ -170,7 +170,7 @@ def test_crops_are_pieces_of_the_photographs(folder):
     crops, colours = photographs.crops(rng, 400, 32)
     pixels = {tuple(pixel) for array in photographs.training for pixel in array.reshape(-1, 3)}
     whole = [{tuple(pixel) for pixel in crop.reshape(-1, 3).tolist()} <= pixels for crop in crops]
-    assert 65 <= sum(whole) <= 140  # one in four; the others are reduced, so that new pixel values appear
+    assert sum(whole) <= 10  # they are reduced, so that new pixel values appear
     assert photographs.crops(rng, 3, 64)[0].shape == (3, 64, 64, 3)
     assert photographs.crops(rng, 3, 128)[0].shape == (3, 72, 72, 3)  # none is larger
     grey = (colours == 1 / 3).all(1).all(1)

@@ -140,7 +140,7 @@ class Restorer:
     def _sample(self, problem: Problem, schedule: Schedule, keys_: list[int], callback: Any, caller: Any) -> Tensor:
         numbers = torch.tensor(keys_, dtype=torch.int64, device=problem.y.device)
         with self.graphs.lent() if self.graphs is not None else nullcontext() as graphs:
-            return sample(self.solver, problem, schedule, numbers, callback, caller, graphs)
+            return sample(self.solver, problem, schedule, numbers, callback=callback, caller=caller, graphs=graphs)
 
     def _operator(self, other: Operator | None) -> tuple[Operator, Schedule]:
         if other is None or other is self.operator:

@@ -52,7 +52,7 @@ class Schedule:
             rows, chosen = rows[list(images)], images  # type: ignore[assignment]
         host = [self.host[n][min(step, self.lengths[n] - 1)] for n in chosen]
         last = all(step == self.lengths[n] - 1 for n in chosen)
-        return Level(self.names, rows, keys, host, like, last, caller)
+        return Level(self.names, rows, keys, host, like=like, last=last, caller=caller)
 
 
 def steps_of(solver: Solver, operator: Operator, settings: Any) -> list[dict[str, float]]:

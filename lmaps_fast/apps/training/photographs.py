@@ -18,7 +18,7 @@ HELD_OUT_SHARE = 60  # one photograph in so many
 MOST_HELD_OUT, HELD_OUT_SIDE = 32, 256
 SIZE_MULTIPLE = 8
 FLIPPED, TURNED, GREY, PERMUTED = 0.5, 0.15, 0.08, 0.12  # shares of the crops
-REDUCED, MOST_REDUCED = 0.75, 2.0
+LEAST_REDUCED, MOST_REDUCED = 2.0, 3.0
 SCALES = re.compile(r"__\d+(?=\.\w+$)")
 
 
@@ -65,9 +65,9 @@ class Photographs:
     def crops(self, rng: np.random.Generator, count: int, side: int) -> tuple[Tensor, Tensor]:
         """Crops [count, side, side, 3] of uint8 with their colour matrices [count, 3, 3]; `assemble` makes images of
         both. A photograph is drawn with probability proportional to min(area, 400000)^.6, if it is large enough;
-        where none is, the side is that of the largest. Three in four are reduced by averaging areas, by a factor
-        uniform between 1 and 2 or what the photograph allows: compression and demosaicing have smoothed what it shows
-        at its full size. Half are mirrored, 15 % turned, 8 % made grey, and 12 % have their colours permuted."""
+        where none is, the side is that of the largest. All are reduced by averaging areas, by a factor uniform
+        between 2 and 3 or what the photograph allows: compression and demosaicing have smoothed what it shows at its
+        full size. Half are mirrored, 15 % turned, 8 % made grey, and 12 % have their colours permuted."""
         shortest = np.array([min(array.shape[:2]) for array in self.training])
         side = min(side, int(shortest.max()) // SIZE_MULTIPLE * SIZE_MULTIPLE)
         areas = np.array([array.shape[0] * array.shape[1] for array in self.training], np.float64)
@@ -77,7 +77,7 @@ class Photographs:
         for k, index in enumerate(rng.choice(len(self.training), count, p=weights / weights.sum())):
             array = self.training[index]
             most = min(MOST_REDUCED, shortest[index] / side)
-            factor = rng.uniform(1, most) if rng.random() < REDUCED else 1.0
+            factor = rng.uniform(min(LEAST_REDUCED, most), most)
             taken = round(side * factor)
             top, left = (rng.integers(size - taken + 1) for size in array.shape[:2])
             crop = array[top : top + taken, left : left + taken]
