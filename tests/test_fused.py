@@ -124,14 +124,13 @@ class Recorder(TorchDispatchMode):
 @pytest.mark.parametrize(
     ("task", "launches", "allocations"),
     [
-        # The kernel, and the next condition in float32, which the network's own code used to make of a number.
-        ("inpainting_random", 2, 1),
-        ("inpainting_box", 2, 1),
-        ("denoising", 2, 1),
-        ("high_dynamic_range", 2, 1),
-        ("quantization", 2, 1),
-        ("jpeg_restoration", 2, 1),
-        ("gaussian_deblurring", 32, 31),  # and skip and out of D in float32
+        ("inpainting_random", 1, 0),
+        ("inpainting_box", 1, 0),
+        ("denoising", 1, 0),
+        ("high_dynamic_range", 1, 0),
+        ("quantization", 1, 0),
+        ("jpeg_restoration", 1, 0),
+        ("gaussian_deblurring", 29, 28),
     ],
 )
 def test_launches_and_allocations_between_two_network_calls(task, launches, allocations):
@@ -153,7 +152,7 @@ def test_launches_and_allocations_between_two_network_calls(task, launches, allo
         lf.restore(operator.measure(photo_like(1, operator.shape, torch.float32)), operator, edm, steps=3)
     assert len(recorder.launches) <= launches, recorder.launches
     assert len(recorder.allocations) <= allocations, recorder.allocations
-    assert recorder.launches[-2:] == ["lmaps_fast.step.default", "aten._to_copy.default"]
+    assert recorder.launches[-1] == "lmaps_fast.step.default"
 
 
 @pytest.mark.parametrize(

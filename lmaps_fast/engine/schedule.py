@@ -37,6 +37,7 @@ class Schedule:
         padded = [[steps[min(i, len(steps) - 1)] for steps in self.host] for i in range(self.total)]
         rows = [[[float(row[name]) for name in self.names] for row in step] for step in padded]
         self.rows = torch.tensor(rows, dtype=torch.float64).to(operator.device)  # [total, 1 or B, n]
+        self.narrow = self.rows.float()  # once for all, so that no step has to
 
     def level(
         self,
@@ -47,12 +48,12 @@ class Schedule:
         caller: Callable[[], Any] = nullcontext,
     ) -> Level:
         """The level of a step, for some images of the batch or all. keys: theirs. like: images."""
-        rows, chosen = self.rows[step], range(len(self.host))
+        rows, narrow, chosen = self.rows[step], self.narrow[step], range(len(self.host))
         if images is not None and len(self.host) > 1:
-            rows, chosen = rows[list(images)], images  # type: ignore[assignment]
+            rows, narrow, chosen = rows[list(images)], narrow[list(images)], images  # type: ignore[assignment]
         host = [self.host[n][min(step, self.lengths[n] - 1)] for n in chosen]
         last = all(step == self.lengths[n] - 1 for n in chosen)
-        return Level(self.names, rows, keys, host, like=like, last=last, caller=caller)
+        return Level(self.names, rows, keys, host, like=like, last=last, caller=caller, narrow=narrow)
 
 
 def steps_of(solver: Solver, operator: Operator, settings: Any) -> list[dict[str, float]]:

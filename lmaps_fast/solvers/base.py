@@ -46,7 +46,8 @@ class Level:
 
     rows: float64 [1 or B, n] on the device, with columns `names`: sigma and sigma_next, draw (the number of the step's
     first draw), and those of the solver. keys: [B] int64. host: the same rows on the host. last: whether sigma_next is
-    0 for all. caller: a context in which callables of the user run.
+    0 for all. narrow: the rows in float32, if they are there already. caller: a context in which callables of the
+    user run.
     """
 
     def __init__(
@@ -58,9 +59,11 @@ class Level:
         like: Tensor,
         last: bool,
         caller: Callable[[], Any] = nullcontext,
+        narrow: Tensor | None = None,
     ) -> None:
         self.names, self.rows, self.keys, self.host, self.last, self.caller = names, rows, keys, host, last, caller
         self.dtype, self.dimensions = like.dtype, like.dim()
+        self.narrow = rows.float() if narrow is None else narrow
         self.steps = rows[:, : len(COLUMNS)].contiguous() if names[: len(COLUMNS)] == COLUMNS else rows[:, :0]
         self.table = self.steps[:, :4].contiguous()
 
@@ -68,12 +71,14 @@ class Level:
         names = vars(self).get("names", ())
         if name not in names:
             raise AttributeError(name)
-        column = self.rows[:, names.index(name)].to(self.dtype)
+        rows = self.narrow if self.dtype == torch.float32 else self.rows
+        column = rows[:, names.index(name)].to(self.dtype)
         return column.view(-1, *[1] * (self.dimensions - 1))
 
-    def each(self, name: str) -> Tensor:
-        """A column in float64, [B]."""
-        return self.rows[:, self.names.index(name)].expand(len(self.keys)).contiguous()
+    def each(self, name: str, dtype: torch.dtype = torch.float64) -> Tensor:
+        """A column in float64 or float32, [B]."""
+        rows = self.rows if dtype == torch.float64 else self.narrow
+        return rows[:, self.names.index(name)].expand(len(self.keys)).contiguous()
 
     def on_host(self, name: str) -> list[float]:
         """A column on the host, [1 or B]."""
@@ -97,13 +102,13 @@ class Level:
 
     def tensors(self) -> list[Tensor]:
         """All tensors that it reads."""
-        return [self.rows, self.keys, self.steps, self.table]
+        return [self.rows, self.narrow, self.keys, self.steps, self.table]
 
     def with_tensors(self, tensors: list[Tensor]) -> "Level":
         """The same level with other tensors, in the order of `tensors`."""
         other = object.__new__(Level)
         vars(other).update(vars(self))
-        other.rows, other.keys, other.steps, other.table = tensors
+        other.rows, other.narrow, other.keys, other.steps, other.table = tensors
         return other
 
 

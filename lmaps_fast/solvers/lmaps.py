@@ -105,7 +105,7 @@ class LMAPS(Solver):
         """The same, with what lies between two network calls in one kernel."""
         assert self.network is not None
         with level.caller():
-            F = self.network.evaluate(state.network_input, level.each("condition").float())
+            F = self.network.evaluate(state.network_input, level.each("condition", torch.float32))
         local_map = problem.pixel_map
         if local_map is None:
             x0 = problem(torch.addcmul(level.skip * state.x, level.out, F.to(state.x.dtype)), level.weights)
