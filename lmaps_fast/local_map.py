@@ -149,7 +149,7 @@ def check_convergence(operator: Operator, weights: AnyWeights) -> None:
     """Raise InputError where the K steps diverge: where lr (lam + (1 - lam) k2 |A|^2) exceeds 2."""
     largest = operator.largest_eigenvalues() or []
     each = table(weights, torch.device("cpu")).weights
-    for n in range(max(len(each), len(largest)) if largest else 0):
+    for n in range(max(len(each), len(largest)) if largest and each else 0):
         w, s = each[n % len(each)], largest[n % len(largest)]
         if w.curvature(s) > MOST_CURVATURE:
             raise InputError(
