@@ -12,12 +12,12 @@ MADV_HUGEPAGE = 14
 
 
 def empty_like(x: Tensor) -> Tensor:
-    """torch.empty_like(x), contiguous.
+    """torch.empty_like(x).
 
     Args:
         x: any tensor.
     """
-    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    out = torch.empty_like(x)
     if out.nbytes > LARGE and out.device.type == "cpu" and sys.platform == "linux":
         first = -(-out.data_ptr() // HUGE_PAGE) * HUGE_PAGE
         # An advice: where the system has no huge pages it is not taken, and nothing is lost.
