@@ -5,6 +5,8 @@
 Subsampled chroma follows the same recursion in its own DCT, and the full plane moves by its replicated update.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -65,19 +67,12 @@ def fits(D: Tensor, y: Tensor, tables: Tensor, matrices: list[float], subsamplin
     checks.rows("tables", tables, (2, 8, 8), D, torch.float32)
 
 
-def kernel(
-    D: Tensor,
-    y: Tensor,
-    tables: Tensor,
-    matrices: list[float],
-    subsampling: list[int],
-    average: bool,
-    weights: Tensor,
-    most: int,
-) -> Tensor:
+def kernel(*arguments: Any) -> Tensor:
+    """arguments: those of `torch_form`."""
+    D, y, tables, *fixed, weights, _ = arguments
     out = memory.empty_like(D)
     batch, channels, height, width = D.shape
-    arguments = backends.native().JpegArguments(
+    struct = backends.native().JpegArguments(
         out=out.data_ptr(),
         D=D.data_ptr(),
         y=y.data_ptr(),
@@ -89,10 +84,10 @@ def kernel(
         weight_rows=len(weights),
         tables=tables.data_ptr(),
         table_rows=len(tables),
-        codec=native.codec(channels, matrices, subsampling, average),
+        codec=native.codec(channels, *fixed),
     )
     if D.numel():
-        native.launch("jpeg_map", D, arguments)
+        native.launch("jpeg_map", D, struct)
     return out
 
 

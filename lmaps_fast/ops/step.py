@@ -4,6 +4,7 @@ D = skip x + out F;  x0 = local MAP of D;  x <- x0 + keep (x - x0) + noise eps; 
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,21 +45,9 @@ def torch_form(
     network_input.copy_(scale * x)
 
 
-def fits(
-    x: Tensor,
-    x0: Tensor,
-    network_input: Tensor,
-    F: Tensor | None,
-    y: Tensor,
-    keys: Tensor,
-    levels: Tensor,
-    most: int,
-    kind: str,
-    numbers: list[Tensor],
-    matrices: list[float],
-    subsampling: list[int],
-    average: bool,
-) -> None:
+def fits(*arguments: Any) -> None:
+    """arguments: those of `torch_form`."""
+    x, x0, network_input, F, y, keys, levels, _, kind, numbers, *fixed = arguments
     if x.dtype != torch.float32:
         raise InputError(f"x is {x.dtype}: the fused step is for float32; convert it with .float()")
     checks.alike("x", x, x0=x0, y=y)
@@ -79,32 +68,19 @@ def fits(
         raise InputError(f"unknown local MAP {kind!r}: choose one of given, {', '.join(KINDS)}")
     if len(numbers) != 1:
         raise InputError(f"{kind} needs one tensor of numbers, not {len(numbers)}: see PixelMap")
-    fixed = (matrices, subsampling, average) if kind == "jpeg_map" else ()
-    KINDS[kind].fits(x, y, *numbers, *fixed)
+    KINDS[kind].fits(x, y, *numbers, *(fixed if kind == "jpeg_map" else ()))
 
 
-def kernel(
-    x: Tensor,
-    x0: Tensor,
-    network_input: Tensor,
-    F: Tensor | None,
-    y: Tensor,
-    keys: Tensor,
-    levels: Tensor,
-    most: int,
-    kind: str,
-    numbers: list[Tensor],
-    matrices: list[float],
-    subsampling: list[int],
-    average: bool,
-) -> None:
+def kernel(*arguments: Any) -> None:
+    """arguments: those of `torch_form`."""
+    x, x0, network_input, F, y, keys, levels, _, kind, numbers, *fixed = arguments
     if not x.numel():
         return
     extension = backends.native()
     s = numbers[0] if kind == "diagonal_map" else None
     tables = numbers[0] if kind == "jpeg_map" else None
     parameters = numbers[0] if kind in ("clip_map", "quantization_map") else None
-    arguments = extension.StepArguments(
+    struct = extension.StepArguments(
         name=getattr(extension.Pointwise, kind),
         x=x.data_ptr(),
         x0=x0.data_ptr(),
@@ -128,9 +104,9 @@ def kernel(
         parameter_count=0 if parameters is None else parameters.shape[1],
         tables=native.address(tables),
         table_rows=1 if tables is None else len(tables),
-        codec=native.codec(x.shape[1], matrices, subsampling, average) if tables is not None else None,
+        codec=native.codec(x.shape[1], *fixed) if tables is not None else None,
     )
-    native.launch("step", x, arguments)
+    native.launch("step", x, struct)
 
 
 OPERATION = Operation("step", torch_form, fits, kernel, weighted=False, triton="step", overwrites=3)
