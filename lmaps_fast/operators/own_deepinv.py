@@ -33,32 +33,26 @@ def from_deepinv(
     return kind(physics, shape, dtype, device)
 
 
-class DeepinvNonlinear(Autograd):
+class Physics(Operator):
+    """What both kinds share: A(x) = physics.A(x / 2 + 1/2)."""
+
+    name = "the deepinv physics"
+
+    def __init__(self, physics: Any, shape: Sequence[int], dtype: torch.dtype, device: torch.device | str) -> None:
+        super().__init__(shape, dtype, device)
+        self.physics = physics
+        self.measurement_shape = measured(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return checked(self.physics.A(x / 2 + 0.5))
+
+
+class DeepinvNonlinear(Physics, Autograd):
     """K steps with the gradient by autograd."""
 
-    name = "the deepinv physics"
 
-    def __init__(self, physics: Any, shape: Sequence[int], dtype: torch.dtype, device: torch.device | str) -> None:
-        super().__init__(shape, dtype, device)
-        self.physics = physics
-        self.measurement_shape = measured(self)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return checked(self.physics.A(x / 2 + 0.5))
-
-
-class DeepinvLinear(Krylov):
+class DeepinvLinear(Physics, Krylov):
     """Affine in x, since grey is 0 here and 1/2 there: A(x) = physics.A(x / 2) + physics.A(1/2)."""
-
-    name = "the deepinv physics"
-
-    def __init__(self, physics: Any, shape: Sequence[int], dtype: torch.dtype, device: torch.device | str) -> None:
-        super().__init__(shape, dtype, device)
-        self.physics = physics
-        self.measurement_shape = measured(self)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return checked(self.physics.A(x / 2 + 0.5))
 
     def linear(self, x: Tensor) -> Tensor:
         return checked(self.physics.A(x / 2))
